@@ -1,0 +1,112 @@
+"""The network behind onnxruntime: an input array to calibrated probabilities and maps."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from vigil.bundle import Bundle
+from vigil.errors import BundleError
+
+OUTPUTS = ("logits", "probabilities", "cams", "embedding", "attributes")
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What one forward pass says of one picture.
+
+    Attributes
+    ----------
+    probabilities
+        Finding key to calibrated probability.
+    cams
+        (findings, h, w) float32, class activation maps in logits before calibration, in the
+        bundle's order of findings; they cover the whole square input.
+    embedding
+        (features,) float32.
+    attributes
+        Attribute name to probability, for the gate.
+    """
+
+    probabilities: Mapping[str, float]
+    cams: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    attributes: Mapping[str, float]
+
+
+def available_cores() -> int:
+    """Return the cores this process may use: its affinity, and its cgroup's quota if smaller."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        if quota != "max":
+            cores = min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return cores
+
+
+class Classifier:
+    """A bundle's network, loaded once and shared by all threads (a session is thread-safe)."""
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or available_cores()
+        options.log_severity_level = 3
+        # Spinning threads would burn the core that decodes the next picture.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(bundle.model_path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime raises bare Exceptions of its own making
+            raise BundleError(f"{bundle.model_path}: onnxruntime cannot load it") from error
+        self._findings = tuple(finding.key for finding in bundle.manifest.findings)
+        self._attributes = tuple(attribute.name for attribute in bundle.manifest.attributes)
+        self._check_interface(bundle)
+
+    def _check_interface(self, bundle: Bundle) -> None:
+        inputs = self._session.get_inputs()
+        size = bundle.preprocessing.size
+        found = [(i.name, list(i.shape[1:])) for i in inputs]
+        if found != [("image", [1, size, size])]:
+            raise BundleError(
+                f"{bundle.model_path}: expected one input image (N, 1, {size}, {size}), found {found}"
+            )
+        outputs = {output.name: output.shape for output in self._session.get_outputs()}
+        expected = {"probabilities": len(self._findings), "cams": len(self._findings)}
+        if self._attributes:
+            expected["attributes"] = len(self._attributes)
+        for name in OUTPUTS:
+            if name not in outputs and (name != "attributes" or self._attributes):
+                raise BundleError(f"{bundle.model_path}: the output {name} is missing")
+            if name in expected and outputs[name][1] != expected[name]:
+                raise BundleError(
+                    f"{bundle.model_path}: output {name} has {outputs[name][1]} channels, "
+                    f"the manifest names {expected[name]}"
+                )
+        self._outputs = [name for name in OUTPUTS if name in outputs and name != "logits"]
+
+    def predict(self, model_input: NDArray[np.float32]) -> Prediction:
+        """Run one picture.
+
+        Parameters
+        ----------
+        model_input
+            (1, 1, S, S) float32 from :func:`vigil.preprocess.to_model_input`.
+        """
+        values = dict(
+            zip(self._outputs, self._session.run(self._outputs, {"image": model_input}), strict=True)
+        )
+        probabilities = values["probabilities"][0].tolist()
+        attributes = values["attributes"][0].tolist() if self._attributes else []
+        return Prediction(
+            probabilities=dict(zip(self._findings, probabilities, strict=True)),
+            cams=values["cams"][0],
+            embedding=values["embedding"][0],
+            attributes=dict(zip(self._attributes, attributes, strict=True)),
+        )
