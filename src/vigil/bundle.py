@@ -4,7 +4,8 @@
 
     models/<id>/
         bundle.json             what this module reads (format 1, see BundleManifest)
-        model.onnx              image (N, 1, S, S) -> logits, probabilities, cams, embedding, attributes
+        model.onnx              image (N, 1, S, S) -> logits, probabilities, cams,
+                                embedding, attributes
         metrics.json            measured figures, written by `vigil evaluate`
         MODEL_CARD.md           the same for people
         reference_outputs.json  phantoms with expected probabilities
@@ -16,6 +17,7 @@ attacker who can write to the disk.
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Literal, Self
 
@@ -27,6 +29,10 @@ from vigil.preprocess import PreprocessingSpec
 from vigil.triage import Priority
 
 MANIFEST_NAME = "bundle.json"
+
+
+ViewName = Literal["PA", "AP", "FRONTAL", "UNKNOWN"]
+AttributeName = Literal["frontal_chest", "child", "inverted", "rotated"]
 
 
 class _Strict(BaseModel):
@@ -41,7 +47,7 @@ class Population(_Strict):
 
     min_age_years: float | None = None
     max_age_years: float | None = None
-    views: tuple[Literal["PA", "AP", "FRONTAL", "UNKNOWN"], ...] = ("PA", "AP", "FRONTAL", "UNKNOWN")
+    views: tuple[ViewName, ...] = ("PA", "AP", "FRONTAL", "UNKNOWN")
 
     def includes_age(self, age_years: float) -> bool:
         """Return whether somebody of this age belongs to the population."""
@@ -61,7 +67,7 @@ class Population(_Strict):
 
 
 class Calibration(_Strict):
-    """How a logit became a probability: ``sigmoid(slope * logit + intercept)``, inside the graph."""
+    """How the graph makes a probability: ``sigmoid(slope * logit + intercept)``."""
 
     method: Literal["none", "platt"]
     slope: float = Field(default=1.0, gt=0)
@@ -106,7 +112,7 @@ class FindingSpec(_Strict):
 class AttributeSpec(_Strict):
     """Something the network says about the picture itself, as a probability, for the gate."""
 
-    name: Literal["frontal_chest", "child", "inverted", "rotated"]
+    name: AttributeName
     threshold: float = Field(ge=0, le=1)
 
 
@@ -242,6 +248,33 @@ def load_bundle(folder: Path) -> Bundle:
             f"{manifest.model.sha256[:12]}…, found {found[:12]}…"
         )
     return bundle
+
+
+def default_bundle() -> Path:
+    """Return the folder of the bundle that is used unless another is named.
+
+    That is ``$VIGIL_BUNDLE``; else the one in ``models/`` below the working directory or, in a
+    checkout, below the project's root. Where there are several, ``models/DEFAULT`` names one.
+
+    Raises
+    ------
+    BundleError
+        If there is none, or several and nothing to choose by.
+    """
+    if named := os.environ.get("VIGIL_BUNDLE"):
+        return Path(named)
+    places = (Path("models"), Path(__file__).parents[2] / "models")
+    for models in places:
+        choice = models / "DEFAULT"
+        if choice.is_file():
+            return models / choice.read_text(encoding="utf-8").strip()
+        folders = sorted(path.parent for path in models.glob(f"*/{MANIFEST_NAME}"))
+        if len(folders) == 1:
+            return folders[0]
+        if folders:
+            names = ", ".join(folder.name for folder in folders)
+            raise BundleError(f"{models} holds several bundles ({names}); name one with --bundle")
+    raise BundleError("no model bundle was found in models/; name one with --bundle")
 
 
 def write_manifest(folder: Path, manifest: BundleManifest) -> BundleManifest:

@@ -23,9 +23,12 @@ class Prediction:
     ----------
     probabilities
         Finding key to calibrated probability.
+    logits
+        Finding key to logit, before calibration.
     cams
-        (findings, h, w) float32, class activation maps in logits before calibration, in the
-        bundle's order of findings; they cover the whole square input.
+        (findings, h, w) float32, class activation maps in the bundle's order of findings: what
+        each place adds to the logit, so that a map's mean is the logit without its bias; they
+        cover the whole square input.
     embedding
         (features,) float32.
     attributes
@@ -33,6 +36,7 @@ class Prediction:
     """
 
     probabilities: Mapping[str, float]
+    logits: Mapping[str, float]
     cams: NDArray[np.float32]
     embedding: NDArray[np.float32]
     attributes: Mapping[str, float]
@@ -40,7 +44,8 @@ class Prediction:
 
 def available_cores() -> int:
     """Return the cores this process may use: its affinity, and its cgroup's quota if smaller."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         if quota != "max":
@@ -75,7 +80,8 @@ class Classifier:
         found = [(i.name, list(i.shape[1:])) for i in inputs]
         if found != [("image", [1, size, size])]:
             raise BundleError(
-                f"{bundle.model_path}: expected one input image (N, 1, {size}, {size}), found {found}"
+                f"{bundle.model_path}: expected one input, image (N, 1, {size}, {size}), "
+                f"found {found}"
             )
         outputs = {output.name: output.shape for output in self._session.get_outputs()}
         expected = {"probabilities": len(self._findings), "cams": len(self._findings)}
@@ -89,7 +95,7 @@ class Classifier:
                     f"{bundle.model_path}: output {name} has {outputs[name][1]} channels, "
                     f"the manifest names {expected[name]}"
                 )
-        self._outputs = [name for name in OUTPUTS if name in outputs and name != "logits"]
+        self._outputs = [name for name in OUTPUTS if name in outputs]
 
     def predict(self, model_input: NDArray[np.float32]) -> Prediction:
         """Run one picture.
@@ -99,13 +105,14 @@ class Classifier:
         model_input
             (1, 1, S, S) float32 from :func:`vigil.preprocess.to_model_input`.
         """
-        values = dict(
-            zip(self._outputs, self._session.run(self._outputs, {"image": model_input}), strict=True)
-        )
+        outputs = self._session.run(self._outputs, {"image": model_input})
+        values = dict(zip(self._outputs, outputs, strict=True))
         probabilities = values["probabilities"][0].tolist()
+        logits = values["logits"][0].tolist()
         attributes = values["attributes"][0].tolist() if self._attributes else []
         return Prediction(
             probabilities=dict(zip(self._findings, probabilities, strict=True)),
+            logits=dict(zip(self._findings, logits, strict=True)),
             cams=values["cams"][0],
             embedding=values["embedding"][0],
             attributes=dict(zip(self._attributes, attributes, strict=True)),

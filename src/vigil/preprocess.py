@@ -93,7 +93,8 @@ def to_model_input(pixels: NDArray[np.uint16], spec: PreprocessingSpec) -> NDArr
             f"expected a non-empty (rows, columns) uint16 array, found {pixels.dtype} "
             f"of shape {pixels.shape}"
         )
-    box = letterbox_of(*pixels.shape, spec.size)
+    rows, columns = pixels.shape
+    box = letterbox_of(rows, columns, spec.size)
     shrinks = max(pixels.shape) > spec.size
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     reduced = cv2.resize(pixels, (box.width, box.height), interpolation=interpolation)

@@ -66,7 +66,8 @@ class Decision:
         if not self.flags:
             return "no finding reached its threshold"
         return "; ".join(
-            f"{flag.label.replace('_', ' ')} {flag.probability:.2f} (threshold {flag.threshold:.2f})"
+            f"{flag.label.replace('_', ' ')} {flag.probability:.2f} "
+            f"(threshold {flag.threshold:.2f})"
             for flag in self.flags
         )
 
@@ -102,5 +103,5 @@ def assign_priority(
         if finding.critical is not None and probability >= finding.critical.threshold:
             priority, threshold = Priority.CRITICAL, finding.critical.threshold
         flags.append(Flag(finding.key, finding.label, probability, threshold, priority))
-    flags.sort(key=lambda flag: (-_RANK[flag.priority], flag.threshold - flag.probability, flag.key))
+    flags.sort(key=lambda f: (-_RANK[f.priority], f.threshold - f.probability, f.key))
     return Decision(highest([Priority.ROUTINE, *(flag.priority for flag in flags)]), tuple(flags))

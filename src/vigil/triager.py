@@ -1,0 +1,376 @@
+"""The whole way of one picture: file, gate, network, decision.
+
+The service, the command line and the evaluation all go through :class:`Triager`, so a published
+figure is a figure of the served code.
+"""
+
+import logging
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vigil import gate
+from vigil.bundle import Bundle, FindingSpec, load_bundle
+from vigil.classifier import Classifier, Prediction
+from vigil.dicom import describe, read_dicom, read_header
+from vigil.errors import ImageRefused, RefusalCode
+from vigil.image_file import image_format, read_image
+from vigil.preprocess import letterbox_of, to_model_input
+from vigil.radiograph import ImageDescription, Radiograph
+from vigil.triage import Decision, Flag, Priority, assign_priority
+
+_log = logging.getLogger(__name__)
+_MAP_SIZE = 64
+_TURNS = {1: "90° clockwise", 2: "180°", 3: "90° anticlockwise"}
+
+
+@dataclass(frozen=True, eq=False)
+class TriageResult:
+    """What Vigil says of one picture. Research use, not a medical device.
+
+    Attributes
+    ----------
+    status
+        ``analysed`` or ``not_analysed``.
+    code, reason
+        Why it was not analysed; when it was, ``code`` is None and ``reason`` says what made the
+        priority.
+    findings
+        Label to calibrated probability, for the findings that may be said of this patient.
+    flags
+        The findings at or over their thresholds, the most pressing first.
+    withheld
+        Label to the reason why nothing is said of it; never to be shown as negative.
+    notes
+        What was assumed or put right, one sentence each.
+    radiograph
+        The picture as it was analysed (upright, bone bright), or as it was read if it was then
+        refused; None if it was not read.
+    maps
+        Label to (h, w) float32 in 0…1 over the whole picture: what the probability would be if
+        all of the picture looked like this place.
+    """
+
+    status: Literal["analysed", "not_analysed"]
+    priority: Priority
+    reason: str
+    bundle_id: str
+    bundle_digest: str
+    milliseconds: float
+    code: RefusalCode | None = None
+    findings: Mapping[str, float] = field(default_factory=dict)
+    flags: tuple[Flag, ...] = ()
+    withheld: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    description: ImageDescription | None = None
+    radiograph: Radiograph | None = field(default=None, repr=False)
+    maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+
+    def to_json(self, path: Path | str) -> dict[str, Any]:
+        """Return the object that ``vigil triage --json`` prints for a file."""
+        answer: dict[str, Any] = {
+            "path": str(path),
+            "status": self.status,
+            "priority": str(self.priority),
+            "findings": {label: round(value, 6) for label, value in self.findings.items()},
+            "flags": [flag.label for flag in self.flags],
+            "reason": self.reason,
+            "withheld": dict(self.withheld),
+            "notes": list(self.notes),
+            "bundle": {"id": self.bundle_id, "digest": self.bundle_digest},
+            "milliseconds": round(self.milliseconds, 2),
+        }
+        if self.code is not None:
+            answer["code"] = str(self.code)
+        return answer
+
+
+class Triager:
+    """A bundle, ready to judge pictures; safe to share between threads."""
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        self.bundle = bundle
+        self._classifier = Classifier(bundle, threads)
+        self._thresholds: dict[str, float] = {
+            attribute.name: attribute.threshold for attribute in bundle.manifest.attributes
+        }
+
+    @classmethod
+    def load(cls, folder: Path, threads: int | None = None) -> Self:
+        """Load and check the bundle in a folder.
+
+        Raises
+        ------
+        BundleError
+            If the bundle is not whole or not made for this software.
+        """
+        return cls(load_bundle(folder), threads)
+
+    def triage(self, path: Path, *, age_years: float | None = None) -> TriageResult:
+        """Judge one file.
+
+        Parameters
+        ----------
+        path
+            A DICOM, PNG or JPEG file.
+        age_years
+            The patient's age where the caller knows better than the file.
+
+        Returns
+        -------
+        TriageResult
+            Always; a picture that cannot be judged comes back with its code and reason.
+        """
+        start = time.perf_counter()
+        try:
+            radiograph = read_radiograph(path)
+        except ImageRefused as refusal:
+            return self._refused(refusal.code, refusal.reason, start)
+        except Exception as error:
+            return self._failed(error, start)
+        return self.judge(radiograph, age_years=age_years, start=start)
+
+    def judge(
+        self,
+        radiograph: Radiograph,
+        *,
+        age_years: float | None = None,
+        start: float | None = None,
+    ) -> TriageResult:
+        """Judge a radiograph that was read before, as :meth:`triage` does.
+
+        ``start`` is the ``time.perf_counter()`` from which the milliseconds count.
+        """
+        start = time.perf_counter() if start is None else start
+        try:
+            return self._judge(radiograph, age_years, start)
+        except ImageRefused as refusal:
+            return self._refused(refusal.code, refusal.reason, start, radiograph)
+        except Exception as error:
+            return self._failed(error, start, radiograph)
+
+    def _failed(
+        self, error: Exception, start: float, radiograph: Radiograph | None = None
+    ) -> TriageResult:
+        """Answer for a picture that met an error nobody foresaw, so that the next one is read.
+
+        The error's message may quote the file, so only its type and place are told.
+        """
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        _log.error("%s in %s, line %s", type(error).__name__, place.name, place.lineno)
+        reason = f"the software failed on this picture ({type(error).__name__})"
+        return self._refused(RefusalCode.INTERNAL_ERROR, reason, start, radiograph)
+
+    def _judge(self, radiograph: Radiograph, age_years: float | None, start: float) -> TriageResult:
+        gate.check_pixels(radiograph.pixels)
+        radiograph, prediction, looks = self._upright(radiograph)
+        age = radiograph.description.patient_age_years if age_years is None else age_years
+        notes = list(radiograph.notes)
+        if age is None:
+            notes.append(_age_note(looks.child))
+        admitted, withheld = _by_population(
+            self.bundle.manifest.findings, radiograph.description, age, looks.child
+        )
+        if not admitted:
+            reason = "the bundle has no finding for a patient of this age or for this view"
+            is_child = _is_child(age, looks.child)
+            code = RefusalCode.PAEDIATRIC if is_child else RefusalCode.NOT_FRONTAL
+            raise ImageRefused(code, reason)
+        decision = assign_priority(
+            {finding.key: prediction.probabilities[finding.key] for finding in admitted}, admitted
+        )
+        return self._analysed(radiograph, prediction, admitted, withheld, notes, decision, start)
+
+    def _analysed(
+        self,
+        radiograph: Radiograph,
+        prediction: Prediction,
+        admitted: list[FindingSpec],
+        withheld: Mapping[str, str],
+        notes: list[str],
+        decision: Decision,
+        start: float,
+    ) -> TriageResult:
+        return TriageResult(
+            status="analysed",
+            priority=decision.priority,
+            reason=decision.reason,
+            bundle_id=self.bundle.id,
+            bundle_digest=self.bundle.digest,
+            findings={f.label: prediction.probabilities[f.key] for f in admitted},
+            flags=decision.flags,
+            withheld=withheld,
+            notes=tuple(notes),
+            description=radiograph.description,
+            radiograph=radiograph,
+            maps=self._maps(radiograph, prediction, admitted),
+            milliseconds=1000 * (time.perf_counter() - start),
+        )
+
+    def _refused(
+        self, code: RefusalCode, reason: str, start: float, radiograph: Radiograph | None = None
+    ) -> TriageResult:
+        return TriageResult(
+            status="not_analysed",
+            code=code,
+            reason=reason,
+            priority=Priority.NOT_ANALYSED,
+            bundle_id=self.bundle.id,
+            bundle_digest=self.bundle.digest,
+            description=None if radiograph is None else radiograph.description,
+            radiograph=radiograph,
+            milliseconds=1000 * (time.perf_counter() - start),
+        )
+
+    def _look(self, radiograph: Radiograph) -> tuple[Prediction, gate.Appearance]:
+        model_input = to_model_input(radiograph.pixels, self.bundle.preprocessing)
+        prediction = self._classifier.predict(model_input)
+        return prediction, gate.appearance(prediction.attributes, self._thresholds)
+
+    def _upright(self, radiograph: Radiograph) -> tuple[Radiograph, Prediction, gate.Appearance]:
+        """Return the picture upright and bone bright, put right if it has to be.
+
+        Every candidate is shown to the network again; a correction counts only if the corrected
+        picture then passes as an upright frontal chest film.
+        """
+        prediction, looks = self._look(radiograph)
+        if looks.frontal_chest and not (looks.inverted or looks.rotated):
+            return radiograph, prediction, looks
+        if not (looks.inverted or looks.rotated):
+            reason = "the picture does not look like a frontal chest radiograph"
+            raise ImageRefused(RefusalCode.NOT_CHEST, reason)
+        best: tuple[float, Radiograph, Prediction, gate.Appearance] | None = None
+        for candidate in _corrections(radiograph, looks):
+            seen, appears = self._look(candidate)
+            if not appears.frontal_chest or appears.inverted or appears.rotated:
+                continue
+            doubt = seen.attributes.get("rotated", 0.0) + seen.attributes.get("inverted", 0.0)
+            if best is None or doubt < best[0]:
+                best = doubt, candidate, seen, appears
+        if best is not None:
+            return best[1:]
+        if looks.rotated:
+            reason = "the picture looks rotated and no turn makes it an upright chest film"
+            raise ImageRefused(RefusalCode.ROTATED, reason)
+        reason = "the picture looks inverted, and does not look right the other way round either"
+        raise ImageRefused(RefusalCode.INVERTED_UNCERTAIN, reason)
+
+    def _maps(
+        self, radiograph: Radiograph, prediction: Prediction, admitted: list[FindingSpec]
+    ) -> dict[str, NDArray[np.float32]]:
+        rows, columns = radiograph.pixels.shape
+        box = letterbox_of(rows, columns, _MAP_SIZE)
+        indices = {f.key: i for i, f in enumerate(self.bundle.manifest.findings)}
+        maps = {}
+        for finding in admitted:
+            cam = prediction.cams[indices[finding.key]]
+            # The class activation map averages to the logit (without its bias).
+            local = cam + (prediction.logits[finding.key] - cam.mean())
+            calibration = finding.calibration
+            probability = 1 / (1 + np.exp(-(calibration.slope * local + calibration.intercept)))
+            square = cv2.resize(probability.astype(np.float32), (_MAP_SIZE, _MAP_SIZE))
+            maps[finding.label] = np.ascontiguousarray(
+                square[box.top : box.top + box.height, box.left : box.left + box.width]
+            )
+        return maps
+
+
+def read_radiograph(path: Path) -> Radiograph:
+    """Read a DICOM, PNG or JPEG file, refusing by its header before a pixel is decoded.
+
+    Raises
+    ------
+    ImageRefused
+        With the code of what stood in the way.
+    """
+    try:
+        file_format = image_format(path)
+    except OSError as error:
+        reason = f"the file cannot be read ({error.strerror or type(error).__name__})"
+        raise ImageRefused(RefusalCode.FILE_UNREADABLE, reason) from error
+    if file_format is not None:
+        radiograph = read_image(path, file_format)
+        gate.check_header(radiograph.description)
+        return radiograph
+    gate.check_header(describe(read_header(path)))
+    return read_dicom(path)
+
+
+def _corrections(radiograph: Radiograph, looks: gate.Appearance) -> list[Radiograph]:
+    """Return the ways in which the picture could be put right."""
+    upright: list[tuple[NDArray[np.uint16], str]] = [(radiograph.pixels, "")]
+    if looks.rotated:
+        upright = [
+            (np.ascontiguousarray(np.rot90(radiograph.pixels, -turns)), f"turned {name}")
+            for turns, name in _TURNS.items()
+        ]
+    candidates = []
+    for pixels, turned in upright:
+        ways = [(pixels, turned)]
+        if looks.inverted or looks.rotated:
+            inverted = (np.uint16(65535) - pixels, " and ".join(filter(None, (turned, "inverted"))))
+            # A picture seen as inverted is put right by inverting; a rotated one may be either.
+            ways = [inverted] if looks.inverted else [*ways, inverted]
+        for changed, what in ways:
+            note = f"the picture was {what} before it was analysed"
+            candidates.append(replace(radiograph, pixels=changed, notes=(*radiograph.notes, note)))
+    return candidates
+
+
+def _age_note(looks_child: bool | None) -> str:
+    if looks_child is None:
+        return "the patient's age is unknown; an adult was assumed"
+    return (
+        "the patient's age is unknown; "
+        f"{'a child' if looks_child else 'an adult'} was assumed from the picture"
+    )
+
+
+def _is_child(age_years: float | None, looks_child: bool | None) -> bool:
+    return age_years < 18 if age_years is not None else bool(looks_child)
+
+
+def _by_population(
+    findings: tuple[FindingSpec, ...],
+    description: ImageDescription,
+    age_years: float | None,
+    looks_child: bool | None,
+) -> tuple[list[FindingSpec], dict[str, str]]:
+    """Split the findings into those that may be said of this patient and those withheld.
+
+    With an unknown age a finding is for children if its population ends before 18.
+    """
+    admitted, withheld = [], {}
+    for finding in findings:
+        population = finding.population
+        if age_years is not None:
+            fits = population.includes_age(age_years)
+        else:
+            ends = population.max_age_years
+            for_children = ends is not None and ends < 18
+            fits = for_children == bool(looks_child)
+        if fits and description.view.value in population.views:
+            admitted.append(finding)
+        elif fits:
+            withheld[finding.label] = f"not validated on {description.view} films"
+        else:
+            withheld.setdefault(finding.label, _ages(finding))
+    for finding in admitted:
+        withheld.pop(finding.label, None)
+    return admitted, withheld
+
+
+def _ages(finding: FindingSpec) -> str:
+    low, high = finding.population.min_age_years, finding.population.max_age_years
+    if low is not None and high is not None:
+        return f"validated on patients of {low:g} to {high:g} years only"
+    if low is not None:
+        return f"validated on patients of {low:g} years and over only"
+    return f"validated on patients of at most {high:g} years only"
