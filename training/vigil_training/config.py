@@ -1,0 +1,222 @@
+"""One run is one TOML file; this module says what may stand in it and what it means."""
+
+import tomllib
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vigil.bundle import Population
+from vigil.errors import ConfigurationError
+from vigil.findings import CONCEPTS, COVID_19
+from vigil.triage import Priority
+
+AgeGroup = Literal["adult", "child", "unknown"]
+Attribute = Literal["frontal_chest", "child", "inverted", "rotated"]
+ATTRIBUTES: tuple[Attribute, ...] = ("frontal_chest", "child", "inverted", "rotated")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceConfig(_Strict):
+    """One source of a manifest: how much of an epoch it is, and whom its films show.
+
+    Attributes
+    ----------
+    share
+        Its part of an epoch's pictures, relative to the other sources' shares.
+    age_group
+        What its rows without an age are taken for: ``adult`` (15 or more), ``child`` (1 to 5) or
+        ``unknown`` (outside every population that has an age limit).
+    """
+
+    name: str
+    share: float = Field(gt=0)
+    age_group: AgeGroup = "unknown"
+
+
+class DataConfig(_Strict):
+    """Where the pictures come from. Paths are relative to the data folder of the run.
+
+    Attributes
+    ----------
+    manifest
+        The chest films' manifest; left out for generated pictures.
+    gate_manifest
+        Pictures that are no upright frontal chest film; None trains no such attribute.
+    phantoms
+        How many pictures to generate instead of reading a manifest.
+    sources
+        The sources that are trained on. A source that is not named is left out.
+    gate_share
+        The part of an epoch that is no chest film, in the same measure as the shares.
+    validation_fraction
+        The part of the patients that is held out.
+    split_seed
+        Seed of the split by patient; kept apart from the run's seed, so that runs compare.
+    """
+
+    manifest: str | None = None
+    gate_manifest: str | None = None
+    phantoms: int = Field(default=0, ge=0)
+    sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    gate_share: float = Field(default=0.0, ge=0)
+    validation_fraction: float = Field(default=0.2, gt=0, lt=0.9)
+    split_seed: int = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.manifest is None) == (self.phantoms == 0):
+            raise ValueError("expected either `manifest` or `phantoms`, not both")
+        if self.gate_share > 0 and self.gate_manifest is None and self.phantoms == 0:
+            raise ValueError("`gate_share` is set but `gate_manifest` is not")
+        names = [source.name for source in self.sources]
+        if len(set(names)) != len(names):
+            raise ValueError("a source is named twice")
+        return self
+
+
+class FindingConfig(_Strict):
+    """One output of the network: a label in one population, and what it asks for when flagged.
+
+    Attributes
+    ----------
+    target_sensitivity
+        What the flag's threshold must reach on the validation patients, at the smallest loss of
+        specificity.
+    critical
+        Whether there is a second threshold, at ``critical_specificity`` or better, that makes a
+        picture CRITICAL.
+    """
+
+    key: str
+    label: str
+    min_age: float | None = None
+    max_age: float | None = None
+    priority: Literal[Priority.URGENT, Priority.ROUTINE] = Priority.URGENT
+    critical: bool = False
+    target_sensitivity: float = Field(default=0.8, gt=0, le=1)
+    critical_specificity: float = Field(default=0.95, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.label == COVID_19:
+            raise ValueError("COVID-19 cannot be a finding: no source holds negatives for it")
+        if self.label not in CONCEPTS:
+            raise ValueError(f"unknown label {self.label}; expected one of {', '.join(CONCEPTS)}")
+        return self
+
+    @property
+    def population(self) -> Population:
+        """The population as the bundle says it."""
+        return Population(min_age_years=self.min_age, max_age_years=self.max_age)
+
+
+class NetworkConfig(_Strict):
+    """The backbone and where its weights start."""
+
+    backbone: Literal["efficientnet-lite0", "densenet121"] = "efficientnet-lite0"
+    init: str = "imagenet"
+    """``imagenet``, ``random``, or a file of weights (a state dictionary; nothing else is loaded)."""
+    size: int = Field(default=224, ge=32, le=1024)
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    stochastic_depth: float = Field(default=0.2, ge=0, lt=1)
+
+
+class OptimisationConfig(_Strict):
+    """How the weights are changed."""
+
+    epochs: int = Field(ge=1)
+    pictures_per_epoch: int = Field(ge=1)
+    batch: int = Field(default=32, ge=2)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.02, ge=0)
+    warm_up_steps: int = Field(default=100, ge=0)
+    gradient_norm: float = Field(default=5.0, gt=0)
+    ema_decay: float = Field(default=0.99, ge=0, lt=1)
+    positive_weight_power: float = Field(default=0.5, ge=0, le=1)
+    """A finding's positives weigh (negatives / positives) to this power; 0 is no weighting."""
+    positive_weight_limit: float = Field(default=5.0, ge=1)
+    attribute_weight: float = Field(default=0.5, ge=0)
+    patience: int = Field(default=4, ge=1)
+    """Epochs without a better mean validation AUROC before the run stops."""
+    validation_limit_per_source: int = Field(default=0, ge=0)
+    """How many validation pictures of a source are scored after each epoch; 0 is all of them."""
+    workers: int = Field(default=0, ge=0)
+
+
+class AugmentationConfig(_Strict):
+    """What may happen to a picture after ``to_model_input``. Probabilities are per picture."""
+
+    rotate_degrees: float = Field(default=8.0, ge=0)
+    scale: float = Field(default=0.1, ge=0, lt=0.5)
+    translate: float = Field(default=0.05, ge=0, lt=0.5)
+    affine_probability: float = Field(default=0.9, ge=0, le=1)
+    gamma: float = Field(default=1.4, ge=1)
+    gamma_probability: float = Field(default=0.5, ge=0, le=1)
+    noise: float = Field(default=0.1, ge=0)
+    noise_probability: float = Field(default=0.2, ge=0, le=1)
+    dropout_probability: float = Field(default=0.3, ge=0, le=1)
+    shrink_probability: float = Field(default=0.06, ge=0, le=1)
+    """Shrinks a chest film to 64 to 96 pixels and back, so that blur does not mean "no chest"."""
+    crop_probability: float = Field(default=0.5, ge=0, le=1)
+    """Crops a picture that is no chest film, so that a narrow strip does not mean "no chest"."""
+    invert_probability: float = Field(default=0.06, ge=0, le=1)
+    rotate_quarter_probability: float = Field(default=0.06, ge=0, le=1)
+
+
+class AttributeConfig(_Strict):
+    """How often each attribute may raise a false alarm on the validation pictures."""
+
+    refuse_chest: float = Field(default=0.005, gt=0, lt=0.5)
+    false_alarm: float = Field(default=0.005, gt=0, lt=0.5)
+
+
+class RunConfig(_Strict):
+    """A whole run."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    description: str
+    seed: int = 0
+    data: DataConfig
+    findings: tuple[FindingConfig, ...] = Field(min_length=1)
+    network: NetworkConfig = NetworkConfig()
+    optimisation: OptimisationConfig
+    augmentation: AugmentationConfig = AugmentationConfig()
+    attributes: AttributeConfig = AttributeConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        keys = [finding.key for finding in self.findings]
+        if len(set(keys)) != len(keys):
+            raise ValueError("two findings have the same key")
+        return self
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The linear layer's outputs in order: the findings' keys, then the attributes."""
+        return (*(finding.key for finding in self.findings), *ATTRIBUTES)
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a run's TOML file.
+
+    Raises
+    ------
+    ConfigurationError
+        If it cannot be read, is no TOML, or says something that is not known here; the message
+        names the field.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return RunConfig.model_validate(content)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: is not TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ConfigurationError(f"{path}: {where}: {first['msg']}") from error

@@ -1,0 +1,176 @@
+"""Pictures in memory, and in which order an epoch sees them."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from vigil.errors import ConfigurationError, ImageRefused, ManifestError
+from vigil.image_file import image_format, read_image
+from vigil.preprocess import Letterbox, PreprocessingSpec, letterbox_of, to_model_input
+from vigil_training.augment import Augmentation
+from vigil_training.config import RunConfig
+from vigil_training.targets import GATE_SOURCE, Example
+
+Item = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def read_pixels(path: Path) -> NDArray[np.uint16]:
+    """Read a PNG or JPEG as the service reads it: (rows, columns) uint16 display values.
+
+    Raises
+    ------
+    ManifestError
+        If the file is no picture that the service would read.
+    """
+    try:
+        file_format = image_format(path)
+        if file_format is None:
+            raise ManifestError(f"{path}: is neither a PNG nor a JPEG file")
+        return read_image(path, file_format).pixels
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
+    except ImageRefused as refusal:
+        raise ManifestError(f"{path}: {refusal.reason}") from refusal
+
+
+class PictureCache:
+    """All pictures of a run after ``to_model_input``, in half precision.
+
+    Attributes
+    ----------
+    examples
+        What is known of each picture.
+    pictures
+        (examples, S, S) float16, standardised.
+    boxes
+        Where each picture lies inside its square.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        size: int,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> None:
+        self.examples = tuple(examples)
+        self.pictures = np.empty((len(self.examples), size, size), np.float16)
+        spec = PreprocessingSpec(size=size)
+
+        def load(index: int) -> Letterbox:
+            example = self.examples[index]
+            if example.pixels is not None:
+                pixels = example.pixels
+            elif example.path is not None:
+                pixels = read_pixels(example.path)
+            else:
+                raise ValueError("an example has neither a file nor pixels")
+            self.pictures[index] = to_model_input(pixels, spec)[0, 0]
+            progress(1)
+            return letterbox_of(*pixels.shape, size)
+
+        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+            self.boxes = list(pool.map(load, range(len(self.examples))))
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+
+def pictures_per_source(config: RunConfig) -> dict[str, int]:
+    """Return how many pictures of each source an epoch holds, by the shares of the run."""
+    shares = {source.name: source.share for source in config.data.sources}
+    if config.data.gate_share > 0:
+        shares[GATE_SOURCE] = config.data.gate_share
+    total = sum(shares.values())
+    return {
+        name: round(config.optimisation.pictures_per_epoch * share / total)
+        for name, share in shares.items()
+    }
+
+
+def epoch_order(
+    sources: Sequence[str], counts: dict[str, int], seed: int, epoch: int
+) -> NDArray[np.int64]:
+    """Return which pictures an epoch sees, in which order.
+
+    Each source is an endless stream of shuffled passes; an epoch takes the next ``counts`` of it,
+    so that no picture is seen twice before all of its source were seen once.
+
+    Parameters
+    ----------
+    sources
+        The source of each training picture.
+    counts
+        Pictures of each source in an epoch.
+    seed, epoch
+        The run's seed, and the epoch from 0.
+
+    Raises
+    ------
+    ConfigurationError
+        If a source that the run names has no training picture.
+    """
+    names = np.asarray(sources)
+    chosen = []
+    for place, (name, count) in enumerate(sorted(counts.items())):
+        own = np.flatnonzero(names == name)
+        if own.size == 0:
+            raise ConfigurationError(f"the source {name} has no picture in the training part")
+        wanted = np.arange(epoch * count, (epoch + 1) * count)
+        for number in np.unique(wanted // own.size):
+            shuffled = np.random.default_rng((seed, place, int(number))).permutation(own)
+            chosen.append(shuffled[wanted[wanted // own.size == number] % own.size])
+    order = np.concatenate(chosen)
+    return np.random.default_rng((seed, len(counts), epoch)).permutation(order)
+
+
+class TrainingEpoch(Dataset[Item]):
+    """One epoch's pictures, augmented as they are asked for."""
+
+    def __init__(
+        self,
+        cache: PictureCache,
+        order: NDArray[np.int64],
+        augmentation: Augmentation,
+        seed: int,
+        epoch: int,
+    ) -> None:
+        self._cache, self._order, self._augmentation = cache, order, augmentation
+        self._seed, self._epoch = seed, epoch
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, place: int) -> Item:
+        """Return (1, S, S) float32, targets and mask of the picture at a place in the epoch."""
+        index = int(self._order[place])
+        example = self._cache.examples[index]
+        picture, targets, mask = self._augmentation(
+            self._cache.pictures[index].astype(np.float32),
+            self._cache.boxes[index],
+            example.chest,
+            example.targets,
+            example.mask,
+            (self._seed, self._epoch, place),
+        )
+        return torch.from_numpy(picture[np.newaxis]), torch.from_numpy(targets), torch.from_numpy(mask)
+
+
+def validation_subset(cache: PictureCache, limit: int) -> NDArray[np.int64]:
+    """Return the pictures that are scored after each epoch: at most ``limit`` of a source, 0 is all.
+
+    They are spread evenly over the source's rows, so no patient order favours one end.
+    """
+    names = np.asarray([example.source for example in cache.examples])
+    chosen = []
+    for name in sorted(set(names.tolist())):
+        own = np.flatnonzero(names == name)
+        if limit and own.size > limit:
+            own = own[np.linspace(0, own.size - 1, limit).round().astype(np.int64)]
+        chosen.append(own)
+    return np.concatenate(chosen)

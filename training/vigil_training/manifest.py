@@ -1,0 +1,223 @@
+"""Reads manifests of labelled radiographs, and refuses what must not be trained on.
+
+A manifest is a CSV file beside its pictures. ``label_scope`` is what makes sets of different
+origin go together: a label that is not in a row's scope is unknown there, not negative.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vigil.errors import ManifestError
+from vigil.findings import COVID_19, LABELS, NO_FINDING
+
+COLUMNS = ("path", "source", "patient_id", "image_id", "view", "age", "sex", "labels", "label_scope")
+GATE_COLUMNS = ("path", "class", "source", "image_id")
+KNOWN_LABELS = frozenset({*LABELS, NO_FINDING, COVID_19})
+VIEWS = frozenset({"PA", "AP", "FRONTAL", "LATERAL", "UNKNOWN"})
+_SPLITS = frozenset({"", "train", "val", "test"})
+
+
+@dataclass(frozen=True)
+class Box:
+    """Where a radiologist saw a label, in fractions of the picture's width and height."""
+
+    label: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One chest film and what is known about it.
+
+    Attributes
+    ----------
+    number
+        Line in the manifest's file; the header is line 1.
+    path
+        The picture's file.
+    labels, label_scope
+        What was found, and what was looked for.
+    split
+        ``train``, ``val`` or ``test`` where the manifest fixes it, else empty.
+    """
+
+    number: int
+    path: Path
+    source: str
+    patient_id: str
+    image_id: str
+    view: str
+    age_years: float | None
+    sex: str
+    labels: frozenset[str]
+    label_scope: frozenset[str]
+    boxes: tuple[Box, ...] = ()
+    mask: Path | None = None
+    heart_mask: Path | None = None
+    split: str = ""
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """One picture that is no upright frontal chest film."""
+
+    number: int
+    path: Path
+    kind: str
+    source: str
+    image_id: str
+
+
+def read_manifest(path: Path) -> tuple[ManifestRow, ...]:
+    """Read a manifest of chest films.
+
+    Parameters
+    ----------
+    path
+        The CSV file; the pictures' paths are relative to its folder. A column ``split`` is
+        optional, further columns are ignored.
+
+    Raises
+    ------
+    ManifestError
+        If a column or a file is missing, a label is unknown or positive outside its row's scope,
+        an age is absurd, or a patient or picture stands in two splits. The message names the row.
+    """
+    rows = tuple(_chest_row(path, number, cells) for number, cells in _records(path, COLUMNS))
+    if not rows:
+        raise ManifestError(f"{path}: holds no rows")
+    _check_unique(path, rows)
+    return rows
+
+
+def read_gate_manifest(path: Path) -> tuple[GateRow, ...]:
+    """Read a manifest of pictures that are no chest films; errors as in :func:`read_manifest`."""
+    rows = []
+    for number, cells in _records(path, GATE_COLUMNS):
+        where = f"{path}, row {number}"
+        picture = _existing_file(where, path.parent, cells["path"], "path")
+        rows.append(GateRow(number, picture, cells["class"], cells["source"], cells["image_id"]))
+    if not rows:
+        raise ManifestError(f"{path}: holds no rows")
+    return tuple(rows)
+
+
+def _records(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield each record with the line it ends on (a quoted field may span lines)."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in required if name not in (reader.fieldnames or ())]
+            if missing:
+                raise ManifestError(f"{path}: column missing: {', '.join(missing)}")
+            for cells in reader:
+                number = reader.line_num
+                if None in cells or None in cells.values():
+                    raise ManifestError(
+                        f"{path}, row {number}: expected {len(reader.fieldnames or ())} columns"
+                    )
+                yield number, {name: value.strip() for name, value in cells.items()}
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ManifestError(f"{path}: is not a CSV file in UTF-8: {error}") from error
+
+
+def _chest_row(manifest: Path, number: int, cells: dict[str, str]) -> ManifestRow:
+    where = f"{manifest}, row {number}"
+    folder = manifest.parent
+    for name in ("source", "patient_id", "image_id"):
+        if not cells[name]:
+            raise ManifestError(f"{where}: {name} is empty")
+    labels, scope = _labels(where, cells["labels"]), _labels(where, cells["label_scope"])
+    outside = sorted(labels - scope)
+    if outside:
+        raise ManifestError(f"{where}: label {outside[0]} is positive but not in label_scope")
+    if NO_FINDING in labels and len(labels) > 1:
+        raise ManifestError(f"{where}: {NO_FINDING} stands beside another label")
+    view = cells["view"].upper() or "UNKNOWN"
+    if view not in VIEWS:
+        raise ManifestError(f"{where}: view is {cells['view']}, expected one of {sorted(VIEWS)}")
+    split = cells.get("split", "")
+    if split not in _SPLITS:
+        raise ManifestError(f"{where}: split is {split}, expected train, val, test or nothing")
+    mask, heart_mask = cells.get("mask", ""), cells.get("heart_mask", "")
+    return ManifestRow(
+        number=number,
+        path=_existing_file(where, folder, cells["path"], "path"),
+        source=cells["source"],
+        patient_id=cells["patient_id"],
+        image_id=cells["image_id"],
+        view=view,
+        age_years=_age(where, cells["age"]),
+        sex=cells["sex"],
+        labels=labels,
+        label_scope=scope,
+        boxes=_boxes(where, cells.get("boxes", "")),
+        mask=_existing_file(where, folder, mask, "mask") if mask else None,
+        heart_mask=_existing_file(where, folder, heart_mask, "heart_mask") if heart_mask else None,
+        split=split,
+    )
+
+
+def _existing_file(where: str, folder: Path, name: str, column: str) -> Path:
+    if not name:
+        raise ManifestError(f"{where}: {column} is empty")
+    path = folder / name
+    if not path.is_file():
+        raise ManifestError(f"{where}: the file {name} is missing")
+    return path
+
+
+def _labels(where: str, cell: str) -> frozenset[str]:
+    labels = frozenset(part.strip() for part in cell.split("|") if part.strip())
+    unknown = sorted(labels - KNOWN_LABELS)
+    if unknown:
+        raise ManifestError(f"{where}: unknown label {unknown[0]}")
+    return labels
+
+
+def _age(where: str, cell: str) -> float | None:
+    if not cell:
+        return None
+    try:
+        age = float(cell)
+    except ValueError:
+        age = -1.0
+    if not 0 <= age <= 125:
+        raise ManifestError(f"{where}: age is {cell}, expected 0 to 125 years or nothing")
+    return age
+
+
+def _boxes(where: str, cell: str) -> tuple[Box, ...]:
+    try:
+        found = json.loads(cell or "[]")
+        boxes = tuple(Box(b["label"], b["x"], b["y"], b["w"], b["h"]) for b in found)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ManifestError(f"{where}: boxes are not a JSON list of label, x, y, w, h") from error
+    _labels(where, "|".join(box.label for box in boxes))
+    return boxes
+
+
+def _check_unique(path: Path, rows: tuple[ManifestRow, ...]) -> None:
+    """Refuse a picture that is listed twice and a patient in two splits."""
+    pictures: dict[Path, int] = {}
+    splits: dict[tuple[str, str], tuple[str, int]] = {}
+    for row in rows:
+        first = pictures.setdefault(row.path, row.number)
+        if first != row.number:
+            raise ManifestError(
+                f"{path}, row {row.number}: the picture already stands in row {first}"
+            )
+        split, number = splits.setdefault((row.source, row.patient_id), (row.split, row.number))
+        if split != row.split:
+            raise ManifestError(
+                f"{path}, row {row.number}: patient {row.patient_id} is in split "
+                f"{row.split or '(none)'} here and in {split or '(none)'} in row {number}"
+            )

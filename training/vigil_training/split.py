@@ -1,0 +1,34 @@
+"""Which patients are held out. Never a picture by itself: one patient is on one side only."""
+
+import hashlib
+from typing import Literal
+
+from vigil_training.manifest import GateRow, ManifestRow
+
+Side = Literal["train", "val"]
+
+
+def side_of(source: str, patient_id: str, seed: int, fraction: float) -> Side:
+    """Return the side of a patient: a hash alone decides, so more data moves nobody.
+
+    Parameters
+    ----------
+    source, patient_id
+        Together they name a person; each source is therefore split on its own.
+    seed
+        The split's seed.
+    fraction
+        The part of the patients that is held out.
+    """
+    digest = hashlib.sha256(f"{seed}\0{source}\0{patient_id}".encode()).digest()
+    return "val" if int.from_bytes(digest[:8], "big") < fraction * 2**64 else "train"
+
+
+def side_of_row(row: ManifestRow | GateRow, seed: int, fraction: float) -> Side:
+    """Return the side of a row; a manifest's own split goes before the hash."""
+    if isinstance(row, GateRow):
+        return side_of(row.source, row.image_id, seed, fraction)
+    if row.split:
+        return "train" if row.split == "train" else "val"
+    return side_of(row.source, row.patient_id, seed, fraction)
+
