@@ -142,8 +142,8 @@ def _describe_study(ds: Dataset, phantom: Phantom, view: str) -> None:
     ds.SeriesNumber = 1
     ds.PresentationIntentType = "FOR PRESENTATION"
     ds.InstitutionName = "Trạm y tế xã (phantom)"
-    ds.Manufacturer = "Vigil"
-    ds.ManufacturerModelName = "Phantom"
+    ds.Manufacturer = "Phantom"
+    ds.ManufacturerModelName = "Chest"
     ds.DeviceSerialNumber = "1"
     ds.SoftwareVersions = "1"
     ds.BodyPartExamined = "CHEST"

@@ -1,0 +1,56 @@
+# Each target sets up what it needs; on a fresh machine that is Python 3.11 or later and make.
+# A second run goes straight to work: .venv holds a stamp for what is installed.
+
+VENV ?= .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+# The first of these that is new enough; `make PYTHON=…` takes another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+DICOM ?=
+DEMO_EXIT ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fix clean
+
+help:  ## Say what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
+		while IFS='|' read -r target text; do printf '%-14s %s\n' "$$target" "$$text"; done
+
+demo: $(VENV)/.service  ## Start the service, send it studies, show the worklist (DICOM=folder, DEMO_EXIT=1)
+	@$(VENV)/bin/python -m vigil_inference.demo $(if $(DICOM),"$(DICOM)") $(if $(DEMO_EXIT),--exit)
+
+test: $(VENV)/.everything  ## Run the whole suite, slow and system tests too
+	@.ci/install-peers
+	$(VENV)/bin/python -m pytest --durations=15 $(PYTEST)
+
+check: $(VENV)/.everything  ## Lint, formatting and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.everything  ## Measure the time of one picture
+	@$(VENV)/bin/python tests/bench/bench_triage.py $(BENCH)
+
+fix: $(VENV)/.everything  ## Mend what the linter and the formatter can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:  ## Remove the environment, caches and what the demo received
+	rm -rf $(VENV) var/demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src training inference tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later was not found; make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+$(VENV)/.service: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing the service into $(VENV) …"
+	@$(PIP) install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.everything: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing the service, the training and the development tools into $(VENV) …"
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[training,dev]'
+	@touch $@ $(VENV)/.service
