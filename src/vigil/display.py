@@ -193,6 +193,11 @@ def _shape_mask(  # noqa: PLR0911 - one return for each shape and its lack
         )
         if left is None or right is None or top is None or bottom is None:
             return None
+        # Some consoles write millimetres from the centre here; such edges are no pixels.
+        rows_fit = 0 <= top < bottom <= shape[0] + 1
+        columns_fit = 0 <= left < right <= shape[1] + 1
+        if not (rows_fit and columns_fit):
+            return None
         # Edges are positions of rows and columns, counted from 1.
         rows = slice(max(0, int(top) - 1), max(0, int(bottom)))
         columns = slice(max(0, int(left) - 1), max(0, int(right)))

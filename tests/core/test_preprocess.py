@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from vigil.preprocess import PreprocessingSpec, letterbox_of, to_model_input
+
+BLACK = np.float32((0 - 0.5) / 0.25)
+WHITE = np.float32((1 - 0.5) / 0.25)
+
+
+def test_the_longer_side_fills_the_input_and_the_rest_is_black() -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (100, 400)).astype(np.uint16)
+    result = to_model_input(pixels, PreprocessingSpec(1, 64))
+    assert result.shape == (1, 1, 64, 64)
+    assert result.dtype == np.float32
+    assert (result[0, 0, :24] == BLACK).all()
+    assert (result[0, 0, 40:] == BLACK).all()
+    assert result[0, 0, 24:40].std() > 0.1
+
+
+def test_values_are_the_area_mean_between_the_percentiles() -> None:
+    pixels = np.random.default_rng(2).integers(0, 65536, (96, 96)).astype(np.uint16)
+    means = pixels.reshape(32, 3, 32, 3).mean((1, 3))
+    low, high = np.percentile(means, (0.5, 99.5))
+    expected = ((means - low) / (high - low)).clip(0, 1)
+    result = to_model_input(pixels, PreprocessingSpec(1, 32))[0, 0]
+    np.testing.assert_allclose(result, (expected - 0.5) / 0.25, atol=1e-3)
+
+
+def test_a_sites_brightness_and_contrast_do_not_change_the_input() -> None:
+    pixels = np.random.default_rng(1).integers(20000, 40000, (90, 90)).astype(np.uint16)
+    brighter = (pixels.astype(np.int32) * 3 // 2 + 1000).astype(np.uint16)
+    spec = PreprocessingSpec(1, 48)
+    np.testing.assert_allclose(
+        to_model_input(pixels, spec), to_model_input(brighter, spec), atol=2e-3
+    )
+
+
+def test_a_picture_of_one_grey_does_not_divide_by_zero() -> None:
+    result = to_model_input(np.full((50, 50), 1234, np.uint16), PreprocessingSpec(1, 32))
+    assert np.isfinite(result).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "box"),
+    [
+        ((100, 100), (0, 0, 64, 64)),
+        ((200, 100), (0, 16, 64, 32)),
+        ((3, 3000), (31, 0, 1, 64)),
+    ],
+)
+def test_letterbox_keeps_the_aspect_ratio_in_the_middle(
+    shape: tuple[int, int], box: tuple[int, ...]
+) -> None:
+    assert letterbox_of(*shape, 64) == box
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((0, 4), np.uint16),
+        np.zeros((4, 4, 3), np.uint16),
+    ],
+)
+def test_other_arrays_are_refused_with_what_was_expected(pixels: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="expected a non-empty"):
+        to_model_input(pixels, PreprocessingSpec())
+
+
+def test_an_unknown_version_is_refused() -> None:
+    with pytest.raises(ValueError, match="version 99 is unknown; this software knows 1"):
+        PreprocessingSpec(version=99)

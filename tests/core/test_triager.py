@@ -1,0 +1,225 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.core.conftest import build_bundle
+from vigil.errors import RefusalCode
+from vigil.preprocess import to_model_input
+from vigil.triage import Priority
+from vigil.triager import Triager, read_radiograph
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def triager(bundle_folder: Path) -> Triager:
+    return Triager.load(bundle_folder, threads=1)
+
+
+@pytest.fixture
+def plain_triager(tmp_path: Path) -> Triager:
+    build_bundle(tmp_path / "plain", attributes=False)
+    return Triager.load(tmp_path / "plain", threads=1)
+
+
+@pytest.fixture
+def film() -> np.ndarray:
+    """(200, 200): brightest in the middle and darker above, so neither inverted nor rotated."""
+    rows, columns = np.mgrid[-1:1:200j, -1:1:200j]
+    middle = np.exp(-(rows**2 + columns**2) / 0.3)
+    return ((0.3 + 0.5 * middle + 0.15 * rows).clip(0, 1) * 4095).astype(np.uint16)
+
+
+def _sigmoid(x: float) -> float:
+    return float(1 / (1 + np.exp(-x)))
+
+
+def test_the_result_is_the_networks_calibrated_probability(
+    triager: Triager, film: np.ndarray, write_dicom: Write
+) -> None:
+    path = write_dicom(film, BitsStored=12)
+    result = triager.triage(path)
+    mean = to_model_input(read_radiograph(path).pixels, triager.bundle.preprocessing).mean()
+    assert result.status == "analysed"
+    assert result.findings["Effusion"] == pytest.approx(_sigmoid(mean), abs=1e-5)
+    assert result.findings["Pneumonia"] == pytest.approx(_sigmoid(-mean), abs=1e-5)
+    assert result.bundle_digest == triager.bundle.digest
+    assert result.milliseconds > 0
+
+
+def test_monochrome1_and_monochrome2_versions_score_alike(
+    triager: Triager, film: np.ndarray, write_dicom: Write
+) -> None:
+    window = {"BitsStored": 12, "WindowCenter": 2048, "WindowWidth": 4096}
+    two = triager.triage(write_dicom(film, "2.dcm", **window))
+    inverse = (4095 - film).astype(np.uint16)
+    one = triager.triage(
+        write_dicom(inverse, "1.dcm", PhotometricInterpretation="MONOCHROME1", **window)
+    )
+    assert two.status == one.status == "analysed"
+    for label, probability in two.findings.items():
+        assert one.findings[label] == pytest.approx(probability, abs=1e-3)
+
+
+def test_a_map_covers_the_picture_and_averages_to_the_findings_logit(
+    plain_triager: Triager, film: np.ndarray, write_dicom: Write
+) -> None:
+    result = plain_triager.triage(write_dicom(film, BitsStored=12))
+    heat = result.maps["Effusion"]
+    assert heat.shape == (64, 64)
+    assert 0 < heat.min() <= heat.max() < 1
+    # Effusion is brightness here, so the map is highest in the bright middle.
+    assert heat[28:36, 28:36].mean() > heat[:8].mean()
+    logits = np.log(heat / (1 - heat))
+    logit = np.log(result.findings["Effusion"] / (1 - result.findings["Effusion"]))
+    assert logits.mean() == pytest.approx(logit, abs=0.05)
+
+
+def test_a_map_has_the_pictures_shape_without_the_letterbox(
+    plain_triager: Triager, film: np.ndarray, write_dicom: Write
+) -> None:
+    tall = np.ascontiguousarray(film.repeat(2, axis=0)[:, :200])
+    result = plain_triager.triage(write_dicom(tall))
+    assert result.maps["Effusion"].shape == (64, 32)
+
+
+@pytest.mark.parametrize(
+    ("age", "reported", "withheld"),
+    [
+        ("040Y", {"Effusion", "Pneumonia"}, set()),
+        ("003Y", {"Pneumonia"}, {"Effusion"}),
+    ],
+)
+def test_a_finding_is_withheld_outside_its_population(
+    triager: Triager,
+    film: np.ndarray,
+    write_dicom: Write,
+    age: str,
+    reported: set[str],
+    withheld: set[str],
+) -> None:
+    result = triager.triage(write_dicom(film, PatientAge=age))
+    assert set(result.findings) == reported
+    assert set(result.withheld) == withheld
+    assert all("validated on patients of 15 years and over" in t for t in result.withheld.values())
+
+
+def test_a_childs_pneumonia_is_the_childrens_finding(
+    triager: Triager, film: np.ndarray, write_dicom: Write
+) -> None:
+    path = write_dicom(film, PatientAge="003Y")
+    mean = to_model_input(read_radiograph(path).pixels, triager.bundle.preprocessing).mean()
+    result = triager.triage(path)
+    assert result.findings["Pneumonia"] == pytest.approx(_sigmoid(2 * mean), abs=1e-5)
+
+
+def test_an_age_that_no_finding_was_validated_on_is_paediatric(
+    triager: Triager, film: np.ndarray, write_dicom: Write
+) -> None:
+    result = triager.triage(write_dicom(film, PatientAge="010Y"))
+    assert result.status == "not_analysed"
+    assert result.code is RefusalCode.PAEDIATRIC
+    assert result.priority is Priority.NOT_ANALYSED
+    assert not result.findings
+
+
+def test_an_age_given_by_the_caller_wins(
+    triager: Triager, film: np.ndarray, write_dicom: Write
+) -> None:
+    result = triager.triage(write_dicom(film, PatientAge="010Y"), age_years=50)
+    assert result.status == "analysed"
+
+
+def test_an_unknown_age_is_said_to_be_assumed(
+    triager: Triager, plain_triager: Triager, film: np.ndarray, write_dicom: Write
+) -> None:
+    path = write_dicom(film, PatientAge="")
+    seen = triager.triage(path)
+    assert "an adult was assumed from the picture" in seen.notes[0]
+    assert set(seen.findings) == {"Effusion", "Pneumonia"}
+    assert plain_triager.triage(path).notes == (
+        "the patient's age is unknown; an adult was assumed",
+    )
+
+
+def test_an_inverted_film_is_put_right_and_said_to_be(
+    triager: Triager, film: np.ndarray, write_dicom: Write
+) -> None:
+    right = triager.triage(write_dicom(film, BitsStored=12))
+    inverted = (4095 - film).astype(np.uint16)
+    result = triager.triage(write_dicom(inverted, "i.dcm", BitsStored=12))
+    assert result.status == "analysed"
+    assert any("inverted before it was analysed" in note for note in result.notes)
+    for label, probability in right.findings.items():
+        assert result.findings[label] == pytest.approx(probability, abs=0.01)
+    assert result.radiograph is not None
+    assert result.radiograph.pixels[100, 100] > result.radiograph.pixels[0, 0]
+
+
+def test_a_film_on_its_head_is_turned_and_said_to_be(
+    triager: Triager, film: np.ndarray, write_dicom: Write
+) -> None:
+    steep = (film.astype(int) // 2 + np.linspace(0, 2000, 200)[:, None]).astype(np.uint16)
+    right = triager.triage(write_dicom(steep, BitsStored=12))
+    assert right.notes == ()
+    turned = np.ascontiguousarray(steep[::-1, ::-1])
+    result = triager.triage(write_dicom(turned, "t.dcm", BitsStored=12))
+    assert result.status == "analysed"
+    assert result.notes == ("the picture was turned 180° before it was analysed",)
+    assert result.findings["Effusion"] == pytest.approx(right.findings["Effusion"], abs=1e-4)
+
+
+def test_a_file_that_cannot_be_read_gets_an_answer(triager: Triager, tmp_path: Path) -> None:
+    result = triager.triage(tmp_path / "missing.dcm")
+    assert result.code is RefusalCode.FILE_UNREADABLE
+    assert "No such file" in result.reason
+
+
+def test_an_unforeseen_error_is_an_answer_without_its_message(
+    triager: Triager,
+    film: np.ndarray,
+    write_dicom: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(_: object) -> None:
+        raise KeyError("Nguyễn Văn An")
+
+    monkeypatch.setattr("vigil.gate.check_pixels", fail)
+    result = triager.triage(write_dicom(film))
+    assert result.code is RefusalCode.INTERNAL_ERROR
+    assert result.radiograph is not None
+    assert "Nguyễn" not in result.reason + caplog.text
+    assert "KeyError" in caplog.text
+
+
+def test_the_json_has_the_promised_keys(
+    triager: Triager, film: np.ndarray, write_dicom: Write, tmp_path: Path
+) -> None:
+    always = {"path", "status", "priority", "findings", "flags", "bundle", "milliseconds"}
+    analysed = triager.triage(write_dicom(film)).to_json("a.dcm")
+    assert always <= set(analysed)
+    assert analysed["bundle"] == {"id": "tiny", "digest": triager.bundle.digest}
+    refused = triager.triage(tmp_path / "none").to_json("b.dcm")
+    assert always | {"code", "reason"} <= set(refused)
+    json.dumps([analysed, refused])
+
+
+def test_a_png_and_a_dicom_of_one_picture_score_alike(
+    triager: Triager, film: np.ndarray, write_dicom: Write, tmp_path: Path
+) -> None:
+    Image.fromarray(film.astype(np.uint16) * 16).save(tmp_path / "film.png")
+    png = triager.triage(tmp_path / "film.png")
+    dicom = triager.triage(write_dicom(film, BitsStored=12, WindowCenter=2048, WindowWidth=4096))
+    for label, probability in dicom.findings.items():
+        assert png.findings[label] == pytest.approx(probability, abs=2e-3)
+
+
+def test_a_document_is_no_radiograph(triager: Triager, tmp_path: Path) -> None:
+    page = np.where(np.random.default_rng(0).random((400, 300)) < 0.1, 0, 255).astype(np.uint8)
+    Image.fromarray(page).save(tmp_path / "page.png")
+    assert triager.triage(tmp_path / "page.png").code is RefusalCode.NO_CONTRAST
