@@ -1,7 +1,136 @@
-"""The service's commands, added to ``vigil``."""
+"""The service's commands, added to ``vigil``. What they need is imported when they are called."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from vigil_inference.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
     """Add this room's commands to the command line."""
+    app.command()(serve)
+    app.command()(send)
+    app.command()(worklist)
+
+
+def serve(
+    config: Annotated[
+        Path | None, typer.Option(help="Settings as TOML. [default: $VIGIL_CONFIG, if set]")
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="The model bundle's folder.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where pictures and records go.")] = None,
+    dicom_port: Annotated[int | None, typer.Option(help="Port for C-STORE.")] = None,
+    http_port: Annotated[int | None, typer.Option(help="Port for the worklist page.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address of the worklist page; there are no accounts yet.")
+    ] = None,
+) -> None:
+    """Receive studies by DICOM and DICOMweb, analyse them, and show the worklist."""
+    from vigil_inference.logs import configure_logs
+    from vigil_inference.settings import load_settings
+
+    settings = load_settings(
+        config,
+        bundle=bundle,
+        data_dir=data_dir,
+        dicom_port=dicom_port,
+        http_port=http_port,
+        http_host=host,
+    )
+    configure_logs(settings.log_format)
+    _run(settings)
+
+
+def _run(settings: "Settings") -> None:
+    """Serve until a signal says to stop."""
+    import socket
+
+    import uvicorn
+
+    from vigil import RESEARCH_USE
+    from vigil.errors import ConfigurationError
+    from vigil_inference.app import create_app
+    from vigil_inference.intake import errno_name
+    from vigil_inference.service import Service, log
+
+    if not settings.is_local_only:
+        log.warning(
+            "no_accounts", host=settings.http_host, advice="put it behind a proxy that asks"
+        )
+    service = Service(settings)
+    family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
+    try:
+        listening = socket.create_server((settings.http_host, settings.http_port), family=family)
+    except OSError as error:
+        address = f"{settings.http_host}:{settings.http_port}"
+        raise ConfigurationError(f"HTTP {address} cannot be bound ({errno_name(error)})") from error
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started and not self.should_exit:
+                shown = (
+                    f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
+                )
+                port = listening.getsockname()[1]
+                title = settings.dicom_ae_title
+                typer.echo(f"Worklist  http://{shown}:{port}/")
+                typer.echo(f"STOW-RS   http://{shown}:{port}/dicomweb/studies")
+                typer.echo(f"C-STORE   {title}@{settings.dicom_host}:{service.listener.port}")
+                typer.echo(f"{RESEARCH_USE}. Ctrl-C stops it.")
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            service.hub.close()  # open live streams would hold the shutdown up
+            await super().shutdown(sockets)
+
+    server = Server(
+        uvicorn.Config(
+            create_app(settings, service),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+            timeout_keep_alive=30,
+        )
+    )
+    with listening:
+        server.run(sockets=[listening])
+    if not server.started:
+        raise typer.Exit(1)
+
+
+def send(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files, or folders of them.")],
+    to: Annotated[str, typer.Option(help="The receiver, as HOST:PORT.")] = "127.0.0.1:11112",
+    aet: Annotated[str, typer.Option(help="The receiver's application entity title.")] = "VIGIL",
+    calling: Annotated[str, typer.Option(help="Our own title.")] = "VIGIL_SEND",
+) -> None:
+    """Send DICOM files by C-STORE, as they are; exit 1 if one was not stored."""
+    from vigil_inference.sender import files_in, parse_peer
+    from vigil_inference.sender import send as send_files
+
+    host, port = parse_peer(to)
+    failed = total = 0
+    for sent in send_files(
+        files_in(paths), host, port, calling_ae_title=calling, called_ae_title=aet
+    ):
+        total += 1
+        failed += not sent.succeeded
+        typer.echo(f"{'stored' if sent.succeeded else 'FAILED'}  {sent.path}  {sent.message}")
+    typer.echo(f"{total - failed} of {total} stored", err=True)
+    if failed or not total:
+        raise typer.Exit(1)
+
+
+def worklist(
+    url: Annotated[str, typer.Option(help="Where the service is.")] = "http://127.0.0.1:8080",
+    order: Annotated[str, typer.Option(help="priority or arrival.")] = "priority",
+    limit: Annotated[int, typer.Option(help="How many studies.", min=1, max=500)] = 50,
+) -> None:
+    """Print a running service's worklist in reading order."""
+    from vigil_inference.terminal import fetch_worklist, print_worklist
+
+    print_worklist(fetch_worklist(url, order, limit))

@@ -1,0 +1,228 @@
+"""From a recorded picture to its result: worker threads on a queue that the database can rebuild.
+
+A picture's state in the database is the truth; the queue only says what to do next. So a restart
+puts everything that is still ``received`` back into the queue and goes on. An attempt is counted
+before it is made: a picture that takes the whole process down is tried after all others, and after
+a few times it is refused, which keeps one bad file from stopping the service for good.
+"""
+
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from vigil.errors import BundleError, RefusalCode
+from vigil_inference.events import EventHub, StudyChanged
+from vigil_inference.pictures import PictureStore
+from vigil_inference.records import AnalysisRecord, record_result, refuse
+from vigil_inference.store import Store, Task
+
+if TYPE_CHECKING:
+    from vigil.bundle import Bundle
+    from vigil.triager import TriageResult
+
+log = structlog.get_logger(__name__)
+
+_DATABASE_RETRY_SECONDS = 2.0
+
+
+class Triages(Protocol):
+    """What analysis needs of :class:`vigil.triager.Triager`."""
+
+    bundle: "Bundle"
+
+    def triage(self, path: Path) -> "TriageResult":
+        """Answer for a picture; never raises for a bad one."""
+        ...
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """Whether pictures can be analysed now, and if not, why."""
+
+    available: bool
+    reason: str
+    bundle_id: str = ""
+    bundle_digest: str = ""
+
+
+class Analysis:
+    """Worker threads that turn pictures into results.
+
+    Parameters
+    ----------
+    store, pictures, hub
+        Where results go, where previews go, who hears of it.
+    data_dir
+        What the tasks' paths are relative to.
+    load_model
+        Loads the model; raises BundleError. Called in a worker, so the doors open meanwhile.
+    workers
+        How many pictures at the same time.
+    attempts
+        After how many crashes a picture is refused.
+    retry_seconds
+        How long to wait before loading a missing model again.
+    preview_pixels
+        Longer side of the previews.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        pictures: PictureStore,
+        hub: EventHub,
+        data_dir: Path,
+        load_model: Callable[[], Triages],
+        *,
+        workers: int = 1,
+        attempts: int = 5,
+        retry_seconds: float = 30.0,
+        preview_pixels: int = 1536,
+    ) -> None:
+        self._store = store
+        self._pictures = pictures
+        self._hub = hub
+        self._data_dir = data_dir
+        self._load_model = load_model
+        self._attempts = attempts
+        self._retry_seconds = retry_seconds
+        self._preview_pixels = preview_pixels
+        self._queue: queue.PriorityQueue[tuple[int, int, Task | None]] = queue.PriorityQueue()
+        self._order = itertools.count()
+        self._stopping = threading.Event()
+        self._model: Triages | None = None
+        self._model_lock = threading.Lock()
+        self._status = ModelStatus(False, "the model is being loaded")
+        self._threads = [
+            threading.Thread(target=self._work, name=f"analysis-{n}", daemon=True)
+            for n in range(workers)
+        ]
+
+    @property
+    def status(self) -> ModelStatus:
+        """Whether pictures can be analysed now."""
+        return self._status
+
+    @property
+    def backlog(self) -> int:
+        """How many pictures wait in the queue."""
+        return self._queue.qsize()
+
+    def start(self) -> None:
+        """Queue everything that waits and start working."""
+        for task in self._store.waiting():
+            self.submit(task)
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, task: Task) -> None:
+        """Queue a picture: those that never failed first, then by arrival."""
+        self._queue.put((task.attempts, next(self._order), task))
+        self._hub.publish(StudyChanged(task.study_instance_uid))
+
+    def stop(self, timeout_seconds: float = 30.0) -> None:
+        """Finish the pictures in work and leave the others for the next start."""
+        self._stopping.set()
+        for _ in self._threads:
+            self._queue.put((-1, next(self._order), None))
+        deadline = time.monotonic() + timeout_seconds
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _work(self) -> None:
+        model = self._wait_for_model()
+        while model is not None and not self._stopping.is_set():
+            _, _, task = self._queue.get()
+            if task is None:
+                return
+            try:
+                self._analyse(model, task)
+            except (SQLAlchemyError, TimeoutError) as error:
+                # Nothing is lost: the row still says `received`.
+                log.error(
+                    "result_not_recorded", instance=task.instance_id, error=type(error).__name__
+                )
+                self._stopping.wait(_DATABASE_RETRY_SECONDS)
+                self._queue.put((task.attempts, next(self._order), task))
+            except Exception:  # the worker must live; the task stays `received`
+                log.exception("analysis_worker_failed", instance=task.instance_id)
+
+    def _wait_for_model(self) -> Triages | None:
+        while not self._stopping.is_set():
+            with self._model_lock:
+                if self._model is None:
+                    self._try_to_load()
+                if self._model is not None:
+                    return self._model
+            self._stopping.wait(self._retry_seconds)
+        return None
+
+    def _try_to_load(self) -> None:
+        try:
+            model = self._load_model()
+        except BundleError as error:
+            if self._status.reason != str(error):
+                log.error("model_unavailable", reason=str(error))
+            self._status = ModelStatus(False, str(error))
+            return
+        except Exception as error:  # a broken installation must not silence the doors
+            log.exception("model_failed_to_load")
+            self._status = ModelStatus(False, f"the model failed to load ({type(error).__name__})")
+            return
+        self._model = model
+        self._status = ModelStatus(True, "", model.bundle.id, model.bundle.digest)
+        log.info("model_ready", bundle=model.bundle.id, digest=model.bundle.digest)
+
+    def _analyse(self, model: Triages, task: Task) -> None:
+        attempts = self._store.begin_attempt(task.instance_id)
+        if attempts is None:
+            return  # it has its result already
+        if attempts >= self._attempts:
+            record = refuse(
+                RefusalCode.INTERNAL_ERROR,
+                f"the analysis of this picture ended the program {attempts} times",
+            )
+        else:
+            record = self._triage(model, task)
+        if self._store.record_result(task.instance_id, record):
+            log.info(
+                "analysed",
+                instance=task.instance_id,
+                status=record.status,
+                code=record.code,
+                milliseconds=round(record.milliseconds, 1),
+            )
+            self._hub.publish(StudyChanged(task.study_instance_uid))
+
+    def _triage(self, model: Triages, task: Task) -> AnalysisRecord:
+        try:
+            result = model.triage(self._data_dir / task.file_path)
+        except (
+            Exception
+        ) as error:  # the core promises not to raise; a patient must not pay for a bug
+            log.error("analysis_crashed", instance=task.instance_id, error=type(error).__name__)
+            return refuse(
+                RefusalCode.INTERNAL_ERROR,
+                f"the analysis failed inside the program ({type(error).__name__})",
+            )
+        has_preview = False
+        if result.radiograph is not None:
+            try:
+                self._pictures.save(
+                    task.sha256, result.radiograph.pixels, result.maps, self._preview_pixels
+                )
+                has_preview = True
+            except (OSError, ValueError) as error:
+                log.error(
+                    "preview_not_stored", instance=task.instance_id, error=type(error).__name__
+                )
+        return record_result(result, model.bundle.manifest, has_preview=has_preview)

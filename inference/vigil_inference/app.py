@@ -1,0 +1,167 @@
+"""The web application: interface, DICOMweb and page on one service, with its guards."""
+
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import vigil
+from vigil.errors import VigilError
+from vigil_inference import api, dicomweb
+from vigil_inference.service import Service
+from vigil_inference.settings import Settings
+from vigil_inference.views import Problem
+
+log = structlog.get_logger(__name__)
+
+WEB = Path(__file__).parent / "web"
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+class Guard:
+    """Adds the security headers to every answer, and answers where the code below it failed.
+
+    Patient data is kept out of caches, and an error's own words, which may quote it, out of logs.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_guarded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = list(message.get("headers", ()))
+                present = {name.lower() for name, _ in headers}
+                for name, value in (SECURITY_HEADERS | {"Cache-Control": "no-store"}).items():
+                    if name.lower().encode() not in present:
+                        headers.append((name.lower().encode(), value.encode()))
+                message["headers"] = headers
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_guarded)
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{place.name}, line {place.lineno}"
+            log.error("request_failed", error=type(error).__name__, where=where)
+            if not started:
+                answer = _problem(500, "INTERNAL_ERROR", "the service failed on this request")
+                await answer(scope, receive, send_guarded)
+
+
+class _Assets(StaticFiles):
+    """The page's own files; a browser asks each time whether they are current."""
+
+    def file_response(self, *args: object, **kwargs: object) -> Response:
+        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
+    """Return the web application; starting it starts the service, stopping it stops it.
+
+    Parameters
+    ----------
+    settings
+        How it runs.
+    service
+        The service to use; made from the settings if it is left out.
+    """
+    running = service or Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(running.start)
+        try:
+            yield
+        finally:
+            await run_in_threadpool(running.stop)
+
+    app = FastAPI(
+        title="Vigil",
+        version=vigil.__version__,
+        description=f"Chest X-ray triage: a prioritised worklist. {vigil.RESEARCH_USE}.",
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lifespan,
+        # The usual documentation pages load scripts from elsewhere, which a station offline lacks.
+        docs_url=None,
+        redoc_url=None,
+        responses={422: {"model": Problem}, 500: {"model": Problem}},
+    )
+    app.state.service = running
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts)
+    app.add_middleware(Guard)
+    app.include_router(api.router)
+    app.include_router(dicomweb.router)
+    _add_error_handlers(app)
+    app.mount("/assets", _Assets(directory=WEB), name="assets")
+
+    @app.get("/", include_in_schema=False)
+    @app.get("/studies/{study_instance_uid}", include_in_schema=False)
+    def get_page() -> Response:
+        return FileResponse(WEB / "index.html", headers={"Cache-Control": "no-cache"})
+
+    return app
+
+
+def _problem(status: int, code: str, message: str) -> JSONResponse:
+    return JSONResponse(
+        Problem(code=code, message=message).model_dump(),
+        status,
+        media_type="application/problem+json",
+    )
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    """Let every error become a code and a sentence; none shows how it came about."""
+
+    @app.exception_handler(VigilError)
+    def foreseen(_request: Request, error: VigilError) -> Response:
+        return _problem(error.http_status, error.code, str(error))
+
+    @app.exception_handler(HTTPException)
+    def routing(_request: Request, error: HTTPException) -> Response:
+        code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "HTTP_ERROR")
+        return _problem(error.status_code, code, str(error.detail))
+
+    @app.exception_handler(RequestValidationError)
+    def wrong_parameter(_request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return _problem(422, "REQUEST_INVALID", f"{where}: {first['msg']}")
+
+    @app.exception_handler(SQLAlchemyError)
+    def database(_request: Request, error: SQLAlchemyError) -> Response:
+        log.error("database_failed", error=type(error).__name__)
+        return _problem(503, "DATABASE_UNAVAILABLE", "the database does not answer; try again")

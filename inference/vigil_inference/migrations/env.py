@@ -1,0 +1,19 @@
+"""Runs the migrations on the connection that ``store.migrate`` hands over."""
+
+from alembic import context
+
+from vigil_inference.tables import Base
+
+
+def run() -> None:
+    """Apply the steps that are missing, all in one transaction."""
+    context.configure(
+        connection=context.config.attributes["connection"],
+        target_metadata=Base.metadata,
+        render_as_batch=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+run()

@@ -1,0 +1,153 @@
+"""Pictures for eyes: the preview of a radiograph and the heat map over it.
+
+Both are made from what was analysed and stored beside the result; they can be made again from the
+original, so they are written atomically but not fsynced.
+"""
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_JPEG_QUALITY = 90
+_LOWEST_SHOWN = 0.35
+"""Below this share of the full scale a map is transparent, so that it does not fog the picture."""
+_MOST_OPAQUE = 0.85
+
+
+class PictureStore:
+    """Previews and maps in a folder, by the SHA-256 of the object they belong to."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._folder = data_dir / "previews"
+
+    def preview_path(self, sha256: str) -> Path:
+        """Where an object's preview lies, if there is one."""
+        return self._folder / sha256[:2] / f"{sha256}.jpg"
+
+    def maps_path(self, sha256: str) -> Path:
+        """Where an object's maps lie, if there are any."""
+        return self._folder / sha256[:2] / f"{sha256}.npz"
+
+    def save(
+        self,
+        sha256: str,
+        pixels: NDArray[np.uint16],
+        maps: Mapping[str, NDArray[np.float32]],
+        longer_side: int,
+    ) -> None:
+        """Store a preview and the maps.
+
+        Parameters
+        ----------
+        sha256
+            The object's digest.
+        pixels
+            (rows, columns) uint16 display values as analysed.
+        maps
+            Label to (h, w) float32 in 0 to 1, covering the picture exactly.
+        longer_side
+            Of the preview, in pixels; a smaller picture keeps its size.
+
+        Raises
+        ------
+        OSError
+            If the disk does not take them.
+        """
+        path = self.preview_path(sha256)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, encode_jpeg(reduce_picture(pixels, longer_side)))
+        if maps:
+            temporary = path.with_name(f"{uuid.uuid4().hex}.npz.part")
+            small = {label: grid.astype(np.float16) for label, grid in maps.items()}
+            with temporary.open("wb") as file:
+                np.savez(file, **small)  # type: ignore[arg-type]
+            temporary.replace(self.maps_path(sha256))
+
+    def load_preview(self, sha256: str) -> NDArray[np.uint8] | None:
+        """Return a preview's pixels, (rows, columns) uint8, or None if there is none."""
+        try:
+            content = self.preview_path(sha256).read_bytes()
+        except FileNotFoundError:
+            return None
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+        return None if picture is None else picture.astype(np.uint8, copy=False)
+
+    def load_map(self, sha256: str, label: str) -> NDArray[np.float32] | None:
+        """Return a finding's map, (h, w) in 0 to 1, or None if there is none."""
+        try:
+            with np.load(self.maps_path(sha256), allow_pickle=False) as maps:
+                if label not in maps.files:
+                    return None
+                grid: NDArray[np.float32] = maps[label].astype(np.float32)
+                return grid
+        except (FileNotFoundError, ValueError, OSError):
+            return None
+
+
+def reduce_picture(pixels: NDArray[np.uint16], longer_side: int) -> NDArray[np.uint8]:
+    """Return an 8-bit picture whose longer side is at most ``longer_side``."""
+    rows, columns = pixels.shape
+    size = fitted_size(rows, columns, longer_side)
+    if size != (rows, columns):
+        pixels = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint16)
+    return (pixels >> 8).astype(np.uint8)
+
+
+def fitted_size(rows: int, columns: int, longer_side: int) -> tuple[int, int]:
+    """Return (rows, columns) shrunk to a longer side, never enlarged."""
+    scale = min(1.0, longer_side / max(rows, columns))
+    return max(1, round(rows * scale)), max(1, round(columns * scale))
+
+
+def encode_jpeg(picture: NDArray[np.uint8]) -> bytes:
+    """Encode an 8-bit picture as JPEG, progressive so that a slow line shows it early."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
+    return _encode(".jpg", picture, options)
+
+
+def encode_png(picture: NDArray[np.uint8]) -> bytes:
+    """Encode an 8-bit picture, grey (rows, columns) or BGRA (rows, columns, 4), as PNG."""
+    return _encode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+
+
+def render_heat_map(
+    grid: NDArray[np.float32], rows: int, columns: int, full_scale: float
+) -> NDArray[np.uint8]:
+    """Return a (rows, columns, 4) BGRA overlay: transparent where nothing speaks for a finding.
+
+    Parameters
+    ----------
+    grid
+        (h, w) in 0 to 1, over the whole picture.
+    rows, columns
+        Of the picture that it will lie over.
+    full_scale
+        The finding's threshold: a map that nowhere reaches it stays faint, whatever its shape.
+    """
+    smooth = cv2.resize(grid, (columns, rows), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+    top = max(float(smooth.max()), full_scale, 1e-6)
+    strength = ((smooth / top - _LOWEST_SHOWN) / (1 - _LOWEST_SHOWN)).clip(0, 1)
+    overlay = np.empty((rows, columns, 4), np.uint8)
+    # The lower quarter of the palette is near black and would darken the film.
+    overlay[..., :3] = cv2.applyColorMap(
+        (64 + 191 * strength).astype(np.uint8), cv2.COLORMAP_INFERNO
+    )
+    overlay[..., 3] = (255 * _MOST_OPAQUE * strength).astype(np.uint8)
+    return overlay
+
+
+def _encode(extension: str, picture: NDArray[np.uint8], options: list[int]) -> bytes:
+    done, content = cv2.imencode(extension, picture, options)
+    if not done:
+        raise ValueError(f"a {picture.shape} picture could not be encoded as {extension}")
+    return content.tobytes()
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f"{uuid.uuid4().hex}.part")
+    temporary.write_bytes(content)
+    temporary.replace(path)

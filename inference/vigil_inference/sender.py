@@ -1,0 +1,154 @@
+"""A C-STORE service class user: sends files as they are, in their own transfer syntax."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.filereader import read_file_meta_info
+from pynetdicom import AE, _config, build_context
+from pynetdicom.status import code_to_category
+
+from vigil.errors import ConfigurationError
+
+_MOST_CONTEXTS = 128
+_TIMEOUT_SECONDS = 60.0
+_UID_ATTRIBUTES = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of one file."""
+
+    path: Path
+    succeeded: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class _Outgoing:
+    path: Path
+    sop_class_uid: str
+    transfer_syntax_uid: str
+
+
+def parse_peer(text: str) -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT``.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not of that form.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ConfigurationError(f"{text}: expected HOST:PORT, such as 127.0.0.1:11112")
+    return host.strip("[]"), int(port)
+
+
+def files_in(paths: Sequence[Path]) -> list[Path]:
+    """Return the files named, and those below the folders named, in order."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found.extend(
+                sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+            )
+        else:
+            found.append(path)
+    return found
+
+
+def send(
+    paths: Sequence[Path], host: str, port: int, *, calling_ae_title: str, called_ae_title: str
+) -> Iterator[Sent]:
+    """Send files and say of each what the peer answered.
+
+    Parameters
+    ----------
+    paths
+        DICOM files with file meta information (DICOM PS3.10 section 7.1).
+    host, port
+        The peer's address.
+    calling_ae_title, called_ae_title
+        Who sends, and who is meant to receive.
+    """
+    outgoing = []
+    for path in paths:
+        try:
+            outgoing.append(_read_meta(path))
+        except (OSError, ValueError) as error:
+            yield Sent(path, False, f"not sent: {error}")
+    for group in _by_association(outgoing):
+        yield from _send_group(group, host, port, calling_ae_title, called_ae_title)
+
+
+def _read_meta(path: Path) -> _Outgoing:
+    with path.open("rb") as file:
+        if file.read(132)[128:] != b"DICM":
+            raise ValueError("it is not a DICOM file with file meta information")
+    try:
+        meta = read_file_meta_info(path)
+    except Exception as error:  # pydicom's parser raises whatever a damaged file makes it meet
+        raise ValueError(
+            f"its file meta information is damaged ({type(error).__name__})"
+        ) from error
+    missing = [keyword for keyword in _UID_ATTRIBUTES if not meta.get(keyword)]
+    if missing:
+        raise ValueError(f"its file meta information lacks {', '.join(missing)}")
+    return _Outgoing(path, str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
+
+
+def _by_association(outgoing: list[_Outgoing]) -> Iterator[list[_Outgoing]]:
+    """Group files so that no association proposes more than 128 contexts (PS3.8 section 9.3.2)."""
+    by_context: dict[tuple[str, str], list[_Outgoing]] = defaultdict(list)
+    for item in outgoing:
+        by_context[item.sop_class_uid, item.transfer_syntax_uid].append(item)
+    groups = list(by_context.values())
+    for start in range(0, len(groups), _MOST_CONTEXTS):
+        yield [item for group in groups[start : start + _MOST_CONTEXTS] for item in group]
+
+
+def _send_group(
+    group: list[_Outgoing], host: str, port: int, calling_ae_title: str, called_ae_title: str
+) -> Iterator[Sent]:
+    _config.STORE_SEND_CHUNKED_DATASET = True
+    ae = AE(calling_ae_title)
+    ae.connection_timeout = ae.acse_timeout = ae.network_timeout = _TIMEOUT_SECONDS
+    ae.dimse_timeout = _TIMEOUT_SECONDS
+    pairs = dict.fromkeys((item.sop_class_uid, item.transfer_syntax_uid) for item in group)
+    contexts = [build_context(sop_class, syntax) for sop_class, syntax in pairs]
+    association = ae.associate(host, port, contexts, ae_title=called_ae_title)
+    try:
+        for number, item in enumerate(group):
+            if not association.is_established:
+                refused = "the peer rejected the association" if association.is_rejected else None
+                why = refused or "there is no connection to the peer"
+                yield Sent(item.path, False, f"not sent: {why}")
+                continue
+            try:
+                status = association.send_c_store(item.path, msg_id=number % 65535 + 1)
+            except (ValueError, AttributeError, RuntimeError, OSError) as error:
+                yield Sent(item.path, False, f"not sent: {_short(error)}")
+                continue
+            yield _interpret(item.path, status)
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def _interpret(path: Path, status: object) -> Sent:
+    code = getattr(status, "Status", None)
+    if code is None:
+        return Sent(path, False, "no answer: the peer closed the connection or took too long")
+    comment = getattr(status, "ErrorComment", "")
+    category = code_to_category(code)
+    message = f"0x{code:04X} {category}" + (f": {comment}" if comment else "")
+    return Sent(path, category in ("Success", "Warning"), message)
+
+
+def _short(error: Exception) -> str:
+    text = str(error)
+    if "presentation context" in text.lower():
+        return "the peer does not take this object or its transfer syntax"
+    return type(error).__name__

@@ -1,0 +1,104 @@
+"""One running service: its parts, put together once, and the order of their start and stop."""
+
+from pathlib import Path
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from vigil.bundle import default_bundle
+from vigil.errors import StorageError
+from vigil_inference.analysis import Analysis, Triages
+from vigil_inference.dicom_listener import DicomListener
+from vigil_inference.events import EventHub
+from vigil_inference.intake import Intake
+from vigil_inference.pictures import PictureStore
+from vigil_inference.settings import Settings
+from vigil_inference.store import Store
+
+log = structlog.get_logger(__name__)
+
+
+class Service:
+    """Store, doors and analysis of one process.
+
+    Parameters
+    ----------
+    settings
+        How it runs.
+    model
+        A loaded model to use instead of the settings' bundle.
+
+    Raises
+    ------
+    StorageError
+        If the data folder or the database cannot be used.
+    """
+
+    def __init__(self, settings: Settings, model: Triages | None = None) -> None:
+        self.settings = settings
+        self._model = model
+        try:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            self.store = Store(settings.database)
+        except OSError as error:
+            raise StorageError(f"{settings.data_dir}: cannot be used ({error.strerror})") from error
+        except SQLAlchemyError as error:
+            raise StorageError(f"the database cannot be used ({type(error).__name__})") from error
+        self.pictures = PictureStore(settings.data_dir)
+        self.hub = EventHub()
+        self.analysis = Analysis(
+            self.store,
+            self.pictures,
+            self.hub,
+            settings.data_dir,
+            self._load_model,
+            workers=settings.analysis_workers,
+            attempts=settings.analysis_attempts,
+            retry_seconds=settings.model_retry_seconds,
+            preview_pixels=settings.preview_pixels,
+        )
+        self.intake = Intake(
+            self.store,
+            settings.data_dir,
+            reserve_bytes=settings.storage_reserve_bytes,
+            on_accepted=self.analysis.submit,
+        )
+        self.listener = DicomListener(settings, self.intake)
+
+    def start(self) -> None:
+        """Take up what was left, then open the DICOM door."""
+        self.intake.sweep_spool()
+        self.analysis.start()
+        self.listener.start()
+
+    def stop(self) -> None:
+        """Close the doors, finish the pictures in work, close the database."""
+        self.listener.stop()
+        self.hub.close()
+        self.analysis.stop()
+        self.store.close()
+        log.info("stopped")
+
+    def checks(self) -> dict[str, str]:
+        """Return each part's state: "ok" or what is wrong with it."""
+        try:
+            self.store.ping()
+            database = "ok"
+        except SQLAlchemyError as error:
+            database = f"the database does not answer ({type(error).__name__})"
+        status = self.analysis.status
+        return {
+            "database": database,
+            "storage": self.intake.check(),
+            "model": "ok" if status.available else status.reason,
+            "dicom": "ok" if self.listener.is_listening else "the DICOM port is closed",
+        }
+
+    def _load_model(self) -> Triages:
+        if self._model is not None:
+            return self._model
+        # The network's runtime takes a moment to load; the doors are open by then.
+        from vigil.triager import Triager
+
+        folder: Path = self.settings.bundle or default_bundle()
+        return Triager.load(folder, self.settings.analysis_threads)

@@ -1,0 +1,185 @@
+"""A deployment's settings: one typed object, from a TOML file and the environment.
+
+What is given on the command line wins over ``VIGIL_*`` in the environment, which wins over the
+file. Every field is described here and documented in ``docs/operations.md``; a test compares them.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from vigil.errors import ConfigurationError
+
+_AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")]
+_Port = Annotated[int, Field(ge=0, le=65535)]
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class Settings(BaseSettings):
+    """How one installation of the service runs. Thresholds are not here: the bundle holds them."""
+
+    model_config = SettingsConfigDict(env_prefix="VIGIL_", extra="forbid", frozen=True)
+
+    bundle: Path | None = Field(
+        None,
+        description="Folder of the model bundle. Left out: the one in `models/`, or the one that "
+        "`models/DEFAULT` names.",
+    )
+    data_dir: Path = Field(
+        Path("var"),
+        description="Folder of the pictures received, the previews and the embedded database.",
+    )
+    database_url: str = Field(
+        "",
+        description="SQLAlchemy URL of the database. Left out: SQLite in `data_dir`.",
+    )
+    site: str = Field(
+        "", max_length=64, description="Name of this installation, shown on the page."
+    )
+
+    dicom_host: str = Field("0.0.0.0", description="Address that the DICOM listener binds to.")  # noqa: S104
+    dicom_port: _Port = Field(11112, description="Port of the DICOM listener; 0 takes a free one.")
+    dicom_ae_title: _AETitle = Field(
+        "VIGIL", description="Application entity title of the service."
+    )
+    dicom_require_called_ae_title: bool = Field(
+        False, description="Reject associations that call the service by another title."
+    )
+    dicom_allowed_calling_ae_titles: list[_AETitle] = Field(
+        [],
+        description="Titles that may send. Empty lets every title send. Titles are no passwords.",
+    )
+    dicom_max_associations: int = Field(
+        10, ge=1, le=500, description="How many associations may be open at once."
+    )
+    dicom_max_pdu_bytes: int = Field(
+        131072, ge=4096, le=1048576, description="Largest PDU that the listener asks for."
+    )
+    dicom_timeout_seconds: float = Field(
+        60.0, gt=0, description="Network, ACSE and DIMSE timeout of an association."
+    )
+
+    http_host: str = Field("127.0.0.1", description="Address that the web server binds to.")
+    http_port: _Port = Field(8080, description="Port of the web server; 0 takes a free one.")
+    http_allowed_hosts: list[str] = Field(
+        [],
+        description="Host names that requests may carry. Empty: only this machine's own while the "
+        "web server is bound to it, else any.",
+    )
+    stow_max_bytes: int = Field(
+        2 * 1024**3, ge=1024, description="Largest body of one STOW-RS request."
+    )
+    storage_reserve_bytes: int = Field(
+        512 * 1024**2,
+        ge=0,
+        description="Free space in `data_dir` below which pictures are refused with 0xA700 or 507.",
+    )
+
+    analysis_workers: int = Field(
+        2, ge=1, le=64, description="How many pictures are analysed at the same time."
+    )
+    analysis_threads: int | None = Field(
+        None,
+        ge=1,
+        description="Threads of the network for each picture. Left out: all cores of the process.",
+    )
+    analysis_attempts: int = Field(
+        5,
+        ge=1,
+        description="How often a picture may take the whole process down before it is refused with "
+        "INTERNAL_ERROR.",
+    )
+    model_retry_seconds: float = Field(
+        30.0, gt=0, description="How long to wait before loading a missing or broken bundle again."
+    )
+
+    heat_maps: bool = Field(
+        True, description="Show where the network looked. Some jurisdictions forbid it for triage."
+    )
+    preview_pixels: int = Field(
+        1536, ge=256, le=4096, description="Longer side of the stored preview pictures."
+    )
+    language: Literal["auto", "vi", "en", "fr"] = Field(
+        "auto", description="Language of the page; `auto` follows the browser."
+    )
+    log_format: Literal["console", "json"] = Field(
+        "console", description="How log lines are written to standard error."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.database_url and "://" not in self.database_url:
+            raise ValueError("database_url: expected an SQLAlchemy URL such as sqlite:///vigil.db")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: arguments, environment, file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def database(self) -> str:
+        """The database's URL, the embedded one where none is set."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'vigil.sqlite3'}"
+
+    @property
+    def is_local_only(self) -> bool:
+        """Whether only this machine can reach the web server."""
+        return self.http_host in _LOOPBACK
+
+    @property
+    def allowed_hosts(self) -> list[str]:
+        """Host names that requests may carry, so that no foreign page can reach a local service."""
+        if self.http_allowed_hosts:
+            return list(self.http_allowed_hosts)
+        return ["127.0.0.1", "localhost", "[::1]", "::1"] if self.is_local_only else ["*"]
+
+
+def load_settings(config: Path | None = None, **overrides: object) -> Settings:
+    """Read the settings.
+
+    Parameters
+    ----------
+    config
+        A TOML file; without it the one that ``VIGIL_CONFIG`` names, if any.
+    **overrides
+        Fields given on the command line; None means not given.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be read or a field is unknown or wrong; the message names it.
+    """
+    named = os.environ.get("VIGIL_CONFIG")
+    path = config or (Path(named) if named else None)
+    if path is not None and not path.is_file():
+        raise ConfigurationError(f"{path}: there is no such settings file")
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return FromFile(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise ConfigurationError(f"{path or 'settings'}: {where}: {first['msg']}") from error
+    except (SettingsError, ValueError, OSError) as error:
+        raise ConfigurationError(f"{path or 'settings'}: {error}") from error

@@ -1,0 +1,359 @@
+"""The service's memory: which pictures were acknowledged and what became of them.
+
+Opening a store brings its schema up to date. Writing transactions are short and, on SQLite, one
+after the other: ``BEGIN IMMEDIATE`` under a lock of this process, so that a thread waits for its
+turn instead of polling a busy database. ``synchronous=FULL`` makes a commit survive a power cut.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, case, create_engine, event, func, select, text, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from vigil.triage import Priority
+from vigil_inference.headers import Header
+from vigil_inference.records import AnalysisRecord
+from vigil_inference.tables import RANK, Instance, State, Study
+
+_WRITING = "vigil_writing"
+BUSY_TIMEOUT_SECONDS = 30.0
+
+
+class Outcome(StrEnum):
+    """What became of a picture that was offered to the store."""
+
+    NEW = "new"
+    REPEATED = "repeated"
+    """The same bytes were held already."""
+    DIFFERS = "differs"
+    """Other bytes are held under this SOP instance UID; they stay."""
+    OTHER_STUDY = "other_study"
+    """The SOP instance UID is held in another study; it stays there."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A picture whose bytes are durable, to be recorded."""
+
+    header: Header
+    file_path: str
+    sha256: str
+    size_bytes: int
+    door: str
+    calling_ae_title: str
+    received_at: datetime
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The store's answer to an arrival."""
+
+    outcome: Outcome
+    instance_id: int
+    study_instance_uid: str
+    file_path: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A picture that waits for its analysis."""
+
+    instance_id: int
+    study_instance_uid: str
+    file_path: str
+    sha256: str
+    attempts: int
+
+
+def create_store_engine(url: str) -> Engine:
+    """Return an engine; on SQLite in WAL mode with durable commits."""
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(
+        url,
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+        pool_size=16,
+        max_overflow=48,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        # The driver must not open transactions on its own: _begin does.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writing = connection.get_execution_options().get(_WRITING, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the schema up to date, from nothing if need be."""
+    config = Config()
+    config.set_main_option(
+        "script_location", str(resources.files("vigil_inference") / "migrations")
+    )
+    config.set_main_option("path_separator", "os")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+class Store:
+    """Studies and pictures in a database.
+
+    Raises, from every method, SQLAlchemy's errors when the database cannot be reached or written.
+    """
+
+    def __init__(self, url: str) -> None:
+        if url.startswith("sqlite:///"):
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        self.engine = create_store_engine(url)
+        migrate(self.engine.execution_options(**{_WRITING: True}))
+        self._lock = threading.Lock() if self.engine.dialect.name == "sqlite" else None
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session on one consistent state of the database."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session that is committed at its end, or rolled back on an error."""
+        engine = self.engine.execution_options(**{_WRITING: True})
+        lock = self._lock
+        if lock is not None and not lock.acquire(timeout=BUSY_TIMEOUT_SECONDS):
+            raise TimeoutError("the database was not free to write in time")
+        try:
+            with Session(engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def ping(self) -> None:
+        """Ask the database for a sign of life."""
+        with self.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def find(self, header: Header, sha256: str) -> Recorded | None:
+        """Return what is held under a picture's SOP instance UID, if anything."""
+        with self.reading() as session:
+            return _held(session, header, sha256)
+
+    def add(self, arrival: Arrival) -> Recorded:
+        """Record a picture in one transaction; the first bytes under a UID are kept."""
+        try:
+            with self.writing() as session:
+                return _add(session, arrival)
+        except IntegrityError:
+            # Another node recorded the same picture or study between our look and our insert.
+            with self.writing() as session:
+                return _add(session, arrival)
+
+    def note_conflict(self, instance_id: int) -> None:
+        """Count that other bytes came for a picture that is held."""
+        with self.writing() as session:
+            session.execute(
+                update(Instance)
+                .where(Instance.id == instance_id)
+                .values(conflicts=Instance.conflicts + 1)
+            )
+
+    def waiting(self) -> list[Task]:
+        """Return the pictures that wait for analysis, those that never failed first."""
+        statement = (
+            select(
+                Instance.id,
+                Study.study_instance_uid,
+                Instance.file_path,
+                Instance.sha256,
+                Instance.attempts,
+            )
+            .join(Study, Study.id == Instance.study_id)
+            .where(Instance.state == State.RECEIVED.value)
+            .order_by(Instance.attempts, Instance.id)
+        )
+        with self.reading() as session:
+            return [Task(*row) for row in session.execute(statement)]
+
+    def begin_attempt(self, instance_id: int) -> int | None:
+        """Count an attempt before it is made; return how many there were, None if it is done."""
+        with self.writing() as session:
+            attempts = session.scalar(
+                select(Instance.attempts).where(
+                    Instance.id == instance_id, Instance.state == State.RECEIVED.value
+                )
+            )
+            if attempts is None:
+                return None
+            session.execute(
+                update(Instance).where(Instance.id == instance_id).values(attempts=attempts + 1)
+            )
+            return attempts
+
+    def end_attempt(self, instance_id: int) -> None:
+        """Take an attempt back that ended in order, without a result (the service stops)."""
+        with self.writing() as session:
+            session.execute(
+                update(Instance)
+                .where(Instance.id == instance_id, Instance.attempts > 0)
+                .values(attempts=Instance.attempts - 1)
+            )
+
+    def record_result(self, instance_id: int, record: AnalysisRecord) -> bool:
+        """Store a picture's result and raise its study's priority, in one transaction.
+
+        Returns
+        -------
+        bool
+            False if the picture had a result already, which stays.
+        """
+        with self.writing() as session:
+            study_id = session.scalar(
+                update(Instance)
+                .where(Instance.id == instance_id, Instance.state == State.RECEIVED.value)
+                .values(
+                    state=record.status,
+                    code=record.code,
+                    reason=record.reason,
+                    priority=record.priority.value,
+                    result=record.model_dump(mode="json"),
+                    has_preview=record.has_preview,
+                    bundle_id=record.bundle_id,
+                    bundle_digest=record.bundle_digest,
+                    milliseconds=record.milliseconds,
+                    analysed_at=datetime.now(UTC),
+                )
+                .returning(Instance.study_id)
+            )
+            if study_id is None:
+                return False
+            _raise_priority(session, study_id, record.priority)
+            _settle_state(session, study_id)
+            return True
+
+
+def _held(session: Session, header: Header, sha256: str) -> Recorded | None:
+    row = session.execute(
+        select(Instance.id, Instance.sha256, Instance.file_path, Study.study_instance_uid)
+        .join(Study, Study.id == Instance.study_id)
+        .where(Instance.sop_instance_uid == header.sop_instance_uid)
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.sha256 == sha256:
+        outcome = Outcome.REPEATED
+    elif row.study_instance_uid == header.study_instance_uid:
+        outcome = Outcome.DIFFERS
+    else:
+        outcome = Outcome.OTHER_STUDY
+    return Recorded(outcome, row.id, row.study_instance_uid, row.file_path)
+
+
+def _add(session: Session, arrival: Arrival) -> Recorded:
+    header = arrival.header
+    held = _held(session, header, arrival.sha256)
+    if held is not None:
+        return held
+    study = session.scalars(
+        select(Study).where(Study.study_instance_uid == header.study_instance_uid)
+    ).one_or_none()
+    if study is None:
+        study = Study(
+            study_instance_uid=header.study_instance_uid,
+            patient_name=header.patient_name,
+            patient_id=header.patient_id,
+            issuer_of_patient_id=header.issuer_of_patient_id,
+            patient_sex=header.patient_sex,
+            patient_birth_date=header.patient_birth_date,
+            patient_age=header.patient_age,
+            accession_number=header.accession_number,
+            study_description=header.study_description,
+            study_date=header.study_date,
+            study_time=header.study_time,
+            institution_name=header.institution_name,
+            source=arrival.calling_ae_title or arrival.door,
+            received_at=arrival.received_at,
+            state=State.RECEIVED.value,
+            priority_rank=0,
+            reading_order=Priority.NOT_ANALYSED.reading_order,
+            identity_conflict=False,
+        )
+        session.add(study)
+    elif (study.patient_id, study.patient_name) != (header.patient_id, header.patient_name):
+        study.identity_conflict = True
+    if study.state == State.NOT_ANALYSED.value:
+        study.state = State.RECEIVED.value
+    instance = Instance(
+        study=study,
+        sop_instance_uid=header.sop_instance_uid,
+        series_instance_uid=header.series_instance_uid,
+        sop_class_uid=header.sop_class_uid,
+        transfer_syntax_uid=header.transfer_syntax_uid,
+        modality=header.modality,
+        file_path=arrival.file_path,
+        sha256=arrival.sha256,
+        size_bytes=arrival.size_bytes,
+        door=arrival.door,
+        calling_ae_title=arrival.calling_ae_title,
+        received_at=arrival.received_at,
+    )
+    session.add(instance)
+    session.flush()
+    return Recorded(Outcome.NEW, instance.id, header.study_instance_uid, arrival.file_path)
+
+
+def _raise_priority(session: Session, study_id: int, priority: Priority) -> None:
+    """Raise a study's priority, never lower it: the comparison is made by the database."""
+    rank = RANK[priority]
+    session.execute(
+        update(Study)
+        .where(Study.id == study_id)
+        .values(
+            priority_rank=case((Study.priority_rank < rank, rank), else_=Study.priority_rank),
+            reading_order=case(
+                (Study.priority_rank < rank, priority.reading_order), else_=Study.reading_order
+            ),
+        )
+    )
+
+
+def _settle_state(session: Session, study_id: int) -> None:
+    """Let a study's state follow its pictures: analysed as soon as one of them is."""
+    counts = dict(
+        session.execute(
+            select(Instance.state, func.count())
+            .where(Instance.study_id == study_id)
+            .group_by(Instance.state)
+        ).tuples()
+    )
+    if counts.get(State.ANALYSED.value):
+        state = State.ANALYSED
+    elif counts.get(State.RECEIVED.value):
+        state = State.RECEIVED
+    else:
+        state = State.NOT_ANALYSED
+    session.execute(update(Study).where(Study.id == study_id).values(state=state.value))

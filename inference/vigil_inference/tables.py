@@ -1,0 +1,145 @@
+"""The database's tables: studies and their pictures. Changes go through ``migrations/``."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    TypeDecorator,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from vigil.triage import Priority
+
+UID_LENGTH = 64
+
+
+class State(StrEnum):
+    """How far a picture, and with it its study, has come."""
+
+    RECEIVED = "received"
+    ANALYSED = "analysed"
+    NOT_ANALYSED = "not_analysed"
+
+
+# A study's rank only ever rises; see Store.record_result, the one place that writes it.
+PRIORITY_BY_RANK = (Priority.NOT_ANALYSED, Priority.ROUTINE, Priority.URGENT, Priority.CRITICAL)
+RANK = {priority: rank for rank, priority in enumerate(PRIORITY_BY_RANK)}
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC, also where the database keeps no time zone (SQLite)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Store in UTC."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Read as UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """The declarative base of all tables."""
+
+
+# SQLite numbers rows by itself only in a column declared INTEGER.
+_Key = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Study(Base):
+    """A study as its first picture described it; patient text is Unicode as DICOM wrote it."""
+
+    __tablename__ = "studies"
+    __table_args__ = (
+        Index("ix_studies_by_urgency", "reading_order", "received_at", "id"),
+        Index("ix_studies_by_arrival", "received_at", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), unique=True)
+    patient_name: Mapped[str] = mapped_column(Text, default="")
+    """All component groups, as in DICOM: ``Alphabetic=Ideographic=Phonetic``."""
+    patient_id: Mapped[str] = mapped_column(Text, default="")
+    issuer_of_patient_id: Mapped[str] = mapped_column(Text, default="")
+    patient_sex: Mapped[str] = mapped_column(Text, default="")
+    patient_birth_date: Mapped[str] = mapped_column(Text, default="")
+    patient_age: Mapped[str] = mapped_column(Text, default="")
+    accession_number: Mapped[str] = mapped_column(Text, default="")
+    study_description: Mapped[str] = mapped_column(Text, default="")
+    study_date: Mapped[str] = mapped_column(Text, default="")
+    study_time: Mapped[str] = mapped_column(Text, default="")
+    institution_name: Mapped[str] = mapped_column(Text, default="")
+    source: Mapped[str] = mapped_column(Text, default="")
+    """Who sent it: the calling application entity, or the door it came through."""
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    state: Mapped[str] = mapped_column(String(16), default=State.RECEIVED.value)
+    priority_rank: Mapped[int] = mapped_column(Integer, default=0)
+    reading_order: Mapped[int] = mapped_column(Integer, default=Priority.NOT_ANALYSED.reading_order)
+    identity_conflict: Mapped[bool] = mapped_column(Boolean, default=False)
+    """Whether a later picture of the study named another patient."""
+
+    instances: Mapped[list["Instance"]] = relationship(
+        back_populates="study", order_by="Instance.id"
+    )
+
+    @property
+    def priority(self) -> Priority:
+        """The highest priority that any of its pictures ever had."""
+        return PRIORITY_BY_RANK[self.priority_rank]
+
+
+class Instance(Base):
+    """A picture (or another object) that was acknowledged, and what became of it."""
+
+    __tablename__ = "instances"
+    __table_args__ = (Index("ix_instances_state", "state", "attempts", "id"),)
+
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    sop_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), unique=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    series_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), default="")
+    sop_class_uid: Mapped[str] = mapped_column(String(UID_LENGTH))
+    transfer_syntax_uid: Mapped[str] = mapped_column(String(UID_LENGTH), default="")
+    modality: Mapped[str] = mapped_column(Text, default="")
+    file_path: Mapped[str] = mapped_column(Text)
+    """Relative to the data folder."""
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    """Of the data set without its file meta information, which differs between senders."""
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    door: Mapped[str] = mapped_column(String(16))
+    calling_ae_title: Mapped[str] = mapped_column(Text, default="")
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    conflicts: Mapped[int] = mapped_column(Integer, default=0)
+    """How often other bytes came under the same SOP instance UID; the first are kept."""
+
+    state: Mapped[str] = mapped_column(String(16), default=State.RECEIVED.value)
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    code: Mapped[str | None] = mapped_column(String(32))
+    reason: Mapped[str] = mapped_column(Text, default="")
+    priority: Mapped[str] = mapped_column(String(16), default=Priority.NOT_ANALYSED.value)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """A ``records.AnalysisRecord``."""
+    has_preview: Mapped[bool] = mapped_column(Boolean, default=False)
+    bundle_id: Mapped[str] = mapped_column(Text, default="")
+    bundle_digest: Mapped[str] = mapped_column(String(64), default="")
+    milliseconds: Mapped[float | None] = mapped_column(Float)
+    analysed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    study: Mapped[Study] = relationship(back_populates="instances")

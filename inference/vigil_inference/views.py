@@ -1,0 +1,180 @@
+"""What the HTTP interface says, as typed documents: they make the OpenAPI description."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vigil.triage import Priority
+from vigil_inference.tables import State
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class PatientView(_View):
+    """Whose study it is. Text is what the sender wrote, in Unicode."""
+
+    name: str = Field(description="As in DICOM, all component groups: `Nguyễn^Văn An`.")
+    display_name: str = Field(description="The same for reading: `Nguyễn Văn An`.")
+    id: str
+    sex: str = Field(description="`F`, `M`, `O` or empty.")
+    birth_date: str = Field(description="`YYYYMMDD` or empty.")
+    age: str = Field(description="In DICOM's form, such as `045Y`; from the birth date if absent.")
+
+
+class FlagView(_View):
+    """A finding at or over its threshold."""
+
+    key: str
+    label: str
+    probability: float = Field(description="Calibrated, 0 to 1.")
+    threshold: float | None
+    priority: Priority
+    experimental: bool
+
+
+class RefusalView(_View):
+    """Why pictures of a study were not analysed."""
+
+    code: str
+    reason: str
+    pictures: int
+
+
+class StudySummary(_View):
+    """A row of the worklist."""
+
+    study_instance_uid: str
+    patient: PatientView
+    accession_number: str
+    study_description: str
+    study_date: str
+    institution_name: str
+    source: str = Field(description="The sender's application entity title, or the door.")
+    received_at: datetime
+    waiting_seconds: float
+    state: State
+    priority: Priority = Field(description="The highest that any of its pictures ever had.")
+    pictures: int
+    pending: int = Field(description="Pictures that still wait for their analysis.")
+    flags: tuple[FlagView, ...]
+    reason: str = Field(description="What made the priority, or why there is none; a sentence.")
+    refusals: tuple[RefusalView, ...]
+    identity_conflict: bool = Field(
+        description="A later picture of the study named another patient."
+    )
+    preview_sop_instance_uid: str | None = Field(description="Which picture to show in the row.")
+
+
+class ModelView(_View):
+    """The bundle that is served now."""
+
+    available: bool
+    code: str | None = Field(description="`MODEL_UNAVAILABLE` while pictures cannot be analysed.")
+    reason: str
+    bundle_id: str
+    bundle_digest: str
+
+
+class WorklistPage(_View):
+    """A page of the worklist, in reading order."""
+
+    order: Literal["priority", "arrival"]
+    total: int
+    offset: int
+    limit: int
+    counts: dict[Priority, int] = Field(description="Studies by priority, over all pages.")
+    pending: int = Field(description="Studies with pictures that wait for their analysis.")
+    generated_at: datetime
+    model: ModelView
+    studies: tuple[StudySummary, ...]
+
+
+class FindingView(_View):
+    """One finding of a picture. A withheld one has no probability and must not read as negative."""
+
+    key: str
+    label: str
+    probability: float | None
+    threshold: float | None
+    critical_threshold: float | None
+    sensitivity: float | None
+    specificity: float | None
+    flagged: bool
+    priority: Priority
+    experimental: bool
+    withheld: str | None = Field(description="Why nothing is said of it.")
+    heat_map: bool = Field(description="Whether `heatmap/{label}.png` will answer.")
+
+
+class InstanceView(_View):
+    """A picture, or another object, of a study."""
+
+    sop_instance_uid: str
+    series_instance_uid: str
+    sop_class: str
+    modality: str
+    transfer_syntax: str
+    received_at: datetime
+    door: str
+    size_bytes: int
+    conflicts: int = Field(
+        description="How often other bytes came under its UID; the first are kept."
+    )
+    state: State
+    code: str | None
+    reason: str
+    priority: Priority
+    findings: tuple[FindingView, ...]
+    notes: tuple[str, ...]
+    rows: int | None
+    columns: int | None
+    view: str
+    has_preview: bool
+    bundle_id: str
+    bundle_digest: str
+    bundle_notice: str
+    software_version: str
+    milliseconds: float | None
+    analysed_at: datetime | None
+
+
+class StudyDetail(StudySummary):
+    """A study with all that is known of its pictures."""
+
+    instances: tuple[InstanceView, ...]
+    notice: str
+    software_version: str
+
+
+class Problem(_View):
+    """An error: a stable word for programs and a sentence for people."""
+
+    code: str
+    message: str
+
+
+class Health(_View):
+    """The process lives."""
+
+    status: Literal["ok"]
+    software_version: str
+
+
+class Readiness(_View):
+    """Whether pictures are received and analysed; each check says "ok" or what is wrong."""
+
+    ready: bool
+    checks: dict[str, str]
+
+
+class PageConfiguration(_View):
+    """What the page needs to know before it asks for anything."""
+
+    site: str
+    language: Literal["auto", "vi", "en", "fr"]
+    heat_maps: bool
+    software_version: str
+    notice: str
