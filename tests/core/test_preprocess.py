@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -70,3 +72,16 @@ def test_other_arrays_are_refused_with_what_was_expected(pixels: np.ndarray) -> 
 def test_an_unknown_version_is_refused() -> None:
     with pytest.raises(ValueError, match="version 99 is unknown; this software knows 1"):
         PreprocessingSpec(version=99)
+
+
+def test_the_procedure_has_not_changed_since_version_1_was_named() -> None:
+    # tests/golden/README.md says how the array was made. A change of the procedure is a new
+    # version, not a new golden array: bundles that are in service were trained with this one.
+    golden = np.load(Path(__file__).parents[1] / "golden" / "to_model_input_v1.npy")
+    rows, columns = np.mgrid[-1:1:300j, -1:1:240j]
+    pixels = (32768 + 16384 * np.sin(9 * rows) + 12000 * np.cos(7 * columns * rows)).astype(
+        np.uint16
+    )
+    np.testing.assert_allclose(
+        to_model_input(pixels, PreprocessingSpec(1, 48))[0, 0], golden, atol=1e-3
+    )
