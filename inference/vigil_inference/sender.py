@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, build_context
 from pynetdicom.status import code_to_category
 
@@ -13,7 +15,18 @@ from vigil.errors import ConfigurationError
 
 _MOST_CONTEXTS = 128
 _TIMEOUT_SECONDS = 60.0
+# What lies beside pictures in an exported folder and is never meant as one.
+_NOT_PICTURES = {
+    ".csv", ".htm", ".html", ".inf", ".ini", ".json", ".log", ".md", ".pdf", ".txt", ".xml",
+    ".yaml", ".yml", ".zip",
+}  # fmt: skip
 _UID_ATTRIBUTES = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
+# (implicit VR, little endian), as pydicom found them.
+_SYNTAXES: dict[tuple[bool | None, bool | None], UID] = {
+    (True, True): ImplicitVRLittleEndian,
+    (False, True): ExplicitVRLittleEndian,
+    (False, False): ExplicitVRBigEndian,
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +43,8 @@ class _Outgoing:
     path: Path
     sop_class_uid: str
     transfer_syntax_uid: str
+    dataset: Dataset | None = None
+    """Only of a file without file meta information: others are sent byte by byte."""
 
 
 def parse_peer(text: str) -> tuple[str, int]:
@@ -47,12 +62,18 @@ def parse_peer(text: str) -> tuple[str, int]:
 
 
 def files_in(paths: Sequence[Path]) -> list[Path]:
-    """Return the files named, and those below the folders named, in order."""
+    """Return the files named, and those below the folders named (without notes and tables)."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
             found.extend(
-                sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+                sorted(
+                    file
+                    for file in path.rglob("*")
+                    if file.is_file()
+                    and not file.name.startswith(".")
+                    and file.suffix.lower() not in _NOT_PICTURES
+                )
             )
         else:
             found.append(path)
@@ -67,7 +88,7 @@ def send(
     Parameters
     ----------
     paths
-        DICOM files with file meta information (DICOM PS3.10 section 7.1).
+        DICOM files.
     host, port
         The peer's address.
     calling_ae_title, called_ae_title
@@ -85,18 +106,29 @@ def send(
 
 def _read_meta(path: Path) -> _Outgoing:
     with path.open("rb") as file:
-        if file.read(132)[128:] != b"DICM":
-            raise ValueError("it is not a DICOM file with file meta information")
+        has_meta = file.read(132)[128:] == b"DICM"
     try:
-        meta = read_file_meta_info(path)
+        if has_meta:
+            meta = read_file_meta_info(path)
+            if all(meta.get(keyword) for keyword in _UID_ATTRIBUTES):
+                sop_class, syntax = meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID
+                return _Outgoing(path, str(sop_class), str(syntax))
+        return _read_bare(path)
+    except OSError:
+        raise
     except Exception as error:  # pydicom's parser raises whatever a damaged file makes it meet
-        raise ValueError(
-            f"its file meta information is damaged ({type(error).__name__})"
-        ) from error
-    missing = [keyword for keyword in _UID_ATTRIBUTES if not meta.get(keyword)]
-    if missing:
-        raise ValueError(f"its file meta information lacks {', '.join(missing)}")
-    return _Outgoing(path, str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID))
+        raise ValueError(f"it is not a DICOM file ({type(error).__name__})") from error
+
+
+def _read_bare(path: Path) -> _Outgoing:
+    """Read a file whose file meta information is missing or lacks something."""
+    dataset = dcmread(path, force=True)
+    syntax = dataset.file_meta.get("TransferSyntaxUID") or _SYNTAXES[dataset.original_encoding]
+    sop_class, sop_instance = UID(dataset.SOPClassUID), UID(dataset.SOPInstanceUID)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.MediaStorageSOPClassUID = sop_class
+    dataset.file_meta.MediaStorageSOPInstanceUID = sop_instance
+    return _Outgoing(path, str(sop_class), str(syntax), dataset)
 
 
 def _by_association(outgoing: list[_Outgoing]) -> Iterator[list[_Outgoing]]:
@@ -127,7 +159,9 @@ def _send_group(
                 yield Sent(item.path, False, f"not sent: {why}")
                 continue
             try:
-                status = association.send_c_store(item.path, msg_id=number % 65535 + 1)
+                status = association.send_c_store(
+                    item.dataset or item.path, msg_id=number % 65535 + 1
+                )
             except (ValueError, AttributeError, RuntimeError, OSError) as error:
                 yield Sent(item.path, False, f"not sent: {_short(error)}")
                 continue

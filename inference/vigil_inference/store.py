@@ -17,7 +17,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, case, create_engine, event, func, select, text, update
+from sqlalchemy import Connection, Engine, case, create_engine, event, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -343,16 +343,12 @@ def _raise_priority(session: Session, study_id: int, priority: Priority) -> None
 
 def _settle_state(session: Session, study_id: int) -> None:
     """Let a study's state follow its pictures: analysed as soon as one of them is."""
-    counts = dict(
-        session.execute(
-            select(Instance.state, func.count())
-            .where(Instance.study_id == study_id)
-            .group_by(Instance.state)
-        ).tuples()
+    states = set(
+        session.scalars(select(Instance.state).where(Instance.study_id == study_id).distinct())
     )
-    if counts.get(State.ANALYSED.value):
+    if State.ANALYSED.value in states:
         state = State.ANALYSED
-    elif counts.get(State.RECEIVED.value):
+    elif State.RECEIVED.value in states:
         state = State.RECEIVED
     else:
         state = State.NOT_ANALYSED

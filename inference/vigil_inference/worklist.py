@@ -75,11 +75,8 @@ def read_worklist(
     """
     now = now or datetime.now(UTC)
     with store.reading() as session:
-        by_rank = dict(
-            session.execute(
-                select(Study.priority_rank, func.count()).group_by(Study.priority_rank)
-            ).tuples()
-        )
+        ranks = select(Study.priority_rank, func.count()).group_by(Study.priority_rank)
+        by_rank = dict(session.execute(ranks).tuples().all())
         pending = session.scalar(
             select(func.count(func.distinct(Instance.study_id))).where(
                 Instance.state == State.RECEIVED.value

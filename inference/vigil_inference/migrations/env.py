@@ -16,4 +16,6 @@ def run() -> None:
         context.run_migrations()
 
 
-run()
+# Alembic runs this file under this name; imported like any other module it only defines.
+if __name__ == "env_py":
+    run()
