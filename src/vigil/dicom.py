@@ -17,6 +17,7 @@ from pydicom.errors import InvalidDicomError
 
 from vigil.decoders import decoder_for
 from vigil.display import to_display
+from vigil.elements import integer, items, numbers, text, texts
 from vigil.errors import ImageRefused, RefusalCode
 from vigil.radiograph import ImageDescription, Radiograph, View
 
@@ -79,7 +80,7 @@ def _read(path: Path, *, stop_before_pixels: bool) -> Dataset:
             dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels)
         except InvalidDicomError:
             dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels, force=True)
-        sop_class = str(dataset.get("SOPClassUID", ""))
+        sop_class = text(dataset, "SOPClassUID")
     except OSError as error:
         reason = f"the file cannot be read ({error.strerror or type(error).__name__})"
         raise ImageRefused(RefusalCode.FILE_UNREADABLE, reason) from error
@@ -99,22 +100,22 @@ def describe(dataset: Dataset) -> ImageDescription:
     """
     return ImageDescription(
         file_format="DICOM",
-        rows=_integer(dataset, "Rows"),
-        columns=_integer(dataset, "Columns"),
-        samples_per_pixel=_integer(dataset, "SamplesPerPixel", 1),
-        number_of_frames=max(1, _integer(dataset, "NumberOfFrames", 1)),
-        photometric_interpretation=_text(dataset, "PhotometricInterpretation"),
+        rows=integer(dataset, "Rows"),
+        columns=integer(dataset, "Columns"),
+        samples_per_pixel=integer(dataset, "SamplesPerPixel", 1),
+        number_of_frames=max(1, integer(dataset, "NumberOfFrames", 1)),
+        photometric_interpretation=text(dataset, "PhotometricInterpretation"),
         transfer_syntax_uid=_transfer_syntax(dataset),
-        sop_class_uid=_text(dataset, "SOPClassUID"),
-        sop_instance_uid=_text(dataset, "SOPInstanceUID"),
-        study_instance_uid=_text(dataset, "StudyInstanceUID"),
-        modality=_text(dataset, "Modality"),
-        body_part_examined=_text(dataset, "BodyPartExamined"),
+        sop_class_uid=text(dataset, "SOPClassUID"),
+        sop_instance_uid=text(dataset, "SOPInstanceUID"),
+        study_instance_uid=text(dataset, "StudyInstanceUID"),
+        modality=text(dataset, "Modality"),
+        body_part_examined=text(dataset, "BodyPartExamined"),
         view=_view(dataset),
-        image_type=_texts(dataset, "ImageType"),
-        manufacturer=_text(dataset, "Manufacturer"),
+        image_type=texts(dataset, "ImageType"),
+        manufacturer=text(dataset, "Manufacturer"),
         descriptions=tuple(
-            text
+            said
             for keyword in (
                 "StudyDescription",
                 "SeriesDescription",
@@ -124,13 +125,13 @@ def describe(dataset: Dataset) -> ImageDescription:
                 "AcquisitionDeviceProcessingDescription",
                 "AnatomicRegionSequence",
             )
-            if (text := _description(dataset, keyword))
+            if (said := _description(dataset, keyword))
         ),
         patient_age_years=_age_years(dataset),
-        patient_sex=_text(dataset, "PatientSex"),
+        patient_sex=text(dataset, "PatientSex"),
         pixel_spacing_mm=_spacing(dataset),
         burned_in_annotation={"YES": True, "NO": False}.get(
-            _text(dataset, "BurnedInAnnotation").upper()
+            text(dataset, "BurnedInAnnotation").upper()
         ),
     )
 
@@ -195,7 +196,7 @@ def _clean_bits(
     stored: NDArray[np.integer], dataset: Dataset, *, native: bool
 ) -> NDArray[np.integer]:
     """Clear what old overlays left above the stored bits; clip what a lossy codec overshot."""
-    bits_stored = _integer(dataset, "BitsStored", 8 * stored.dtype.itemsize)
+    bits_stored = integer(dataset, "BitsStored", 8 * stored.dtype.itemsize)
     bits_allocated = 8 * stored.dtype.itemsize
     if not 0 < bits_stored < bits_allocated:
         return stored
@@ -244,51 +245,27 @@ def _transfer_syntax(dataset: Dataset) -> str:
     return uid.ImplicitVRLittleEndian
 
 
-def _text(dataset: Dataset, keyword: str) -> str:
-    value = dataset.get(keyword)
-    if value is None or isinstance(value, pydicom.Sequence):
-        return ""
-    if isinstance(value, pydicom.multival.MultiValue):
-        return str(value[0]).strip() if value else ""
-    return str(value).strip()
-
-
-def _texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
-    value = dataset.get(keyword)
-    values = value if isinstance(value, pydicom.multival.MultiValue) else [value]
-    return tuple(str(item).strip() for item in values if item not in (None, ""))
-
-
 def _description(dataset: Dataset, keyword: str) -> str:
-    value = dataset.get(keyword)
-    if isinstance(value, pydicom.Sequence):
-        return " ".join(_text(item, "CodeMeaning") for item in value)
-    return _text(dataset, keyword)
-
-
-def _integer(dataset: Dataset, keyword: str, default: int = 0) -> int:
-    try:
-        return int(_text(dataset, keyword))
-    except ValueError:
-        return default
+    coded = [text(item, "CodeMeaning") for item in items(dataset, keyword)]
+    return " ".join(coded) if coded else text(dataset, keyword)
 
 
 def _view(dataset: Dataset) -> View:
     """Return the view that the header names; the code sequence wins over the free string."""
-    codes = dataset.get("ViewCodeSequence")
-    if isinstance(codes, pydicom.Sequence) and codes:
-        view = _VIEW_CODES.get(_text(codes[0], "CodeValue"))
+    codes = items(dataset, "ViewCodeSequence")
+    if codes:
+        view = _VIEW_CODES.get(text(codes[0], "CodeValue"))
         if view is not None:
             return view
-    return _ORIENTATION.get(_text(dataset, "ViewPosition").upper(), View.UNKNOWN)
+    return _ORIENTATION.get(text(dataset, "ViewPosition").upper(), View.UNKNOWN)
 
 
 def _age_years(dataset: Dataset) -> float | None:
-    match = _AGE.match(_text(dataset, "PatientAge"))
+    match = _AGE.match(text(dataset, "PatientAge"))
     if match and int(match[1]) > 0:
         age = int(match[1]) * _YEARS_PER[match[2].upper()]
     else:
-        born, seen = (_text(dataset, k)[:8] for k in ("PatientBirthDate", "StudyDate"))
+        born, seen = (text(dataset, k)[:8] for k in ("PatientBirthDate", "StudyDate"))
         try:
             age = (np.datetime64(_iso(seen)) - np.datetime64(_iso(born))).astype(int) / 365.25
         except ValueError:
@@ -305,11 +282,10 @@ def _iso(date: str) -> str:
 def _spacing(dataset: Dataset) -> tuple[float, float] | None:
     """Return the pixel spacing; the detector's own (ImagerPixelSpacing) counts as second best."""
     for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
-        value = dataset.get(keyword)
-        try:
-            rows, columns = (float(part) for part in value)
-        except (TypeError, ValueError):
+        spacing = numbers(dataset, keyword)
+        if len(spacing) != 2:
             continue
+        rows, columns = spacing
         if 0.01 <= rows <= 5 and 0.01 <= columns <= 5:
             return rows, columns
     return None

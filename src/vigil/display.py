@@ -9,9 +9,10 @@ inversion is worked out once for each value that can occur and looked up for eac
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, Sequence
-from pydicom.multival import MultiValue
+from pydicom import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
+
+from vigil.elements import items, number, numbers, text, texts
 
 _LOW_PERCENTILE, _HIGH_PERCENTILE = 0.5, 99.5
 # A window is absurd if it leaves nearly all pixels black or white, or spreads them over almost
@@ -51,10 +52,9 @@ def to_display(
         counts = np.bincount(offsets.ravel(), minlength=codes.size)
         notes.append("the padding value covers the whole picture and was ignored")
 
-    modality_values = _modality(codes, dataset)
-    shown, note = _value_of_interest(modality_values, counts, dataset)
-    if note:
-        notes.append(note)
+    modality_values, modality_note = _modality(codes, dataset)
+    shown, voi_note = _value_of_interest(modality_values, counts, dataset)
+    notes += [note for note in (modality_note, voi_note) if note]
     if is_inverted(dataset):
         shown = 1 - shown
     shown[padding] = 0
@@ -75,26 +75,26 @@ def is_inverted(dataset: Dataset) -> bool:
     Both attributes say the same thing; two of them do not make two inversions.
     """
     return (
-        str(dataset.get("PhotometricInterpretation", "")).strip() == "MONOCHROME1"
-        or str(dataset.get("PresentationLUTShape", "")).strip() == "INVERSE"
+        text(dataset, "PhotometricInterpretation") == "MONOCHROME1"
+        or text(dataset, "PresentationLUTShape") == "INVERSE"
     )
 
 
 def _padding(codes: NDArray[np.int32], dataset: Dataset) -> NDArray[np.bool_]:
     """Return which stored values are padding (PS3.3 C.7.5.1.1.2)."""
-    first = _number(dataset, "PixelPaddingValue")
+    first = number(dataset, "PixelPaddingValue")
     if first is None:
         return np.zeros(codes.shape, bool)
-    last = _number(dataset, "PixelPaddingRangeLimit")
+    last = number(dataset, "PixelPaddingRangeLimit")
     low, high = sorted((first, first if last is None else last))
     return np.asarray((codes >= low) & (codes <= high))
 
 
-def _modality(codes: NDArray[np.int32], dataset: Dataset) -> NDArray[np.float64]:
+def _modality(codes: NDArray[np.int32], dataset: Dataset) -> tuple[NDArray[np.float64], str]:
     try:
-        return np.asarray(apply_modality_lut(codes, dataset), np.float64)
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError):
-        return codes.astype(np.float64)
+        return np.asarray(apply_modality_lut(codes, dataset), np.float64), ""
+    except Exception:  # pydicom raises whatever a damaged table makes it meet
+        return codes.astype(np.float64), "the Modality LUT is damaged and was ignored"
 
 
 def _value_of_interest(
@@ -105,20 +105,19 @@ def _value_of_interest(
     Several window centres or VOI LUTs are alternative views (PS3.3 C.11.2.1.2); the first is
     the default.
     """
-    sequence = dataset.get("VOILUTSequence")
-    if isinstance(sequence, Sequence) and sequence:
+    tables, note = items(dataset, "VOILUTSequence"), ""
+    if tables:
         try:
             shown = np.asarray(apply_voi(values.astype(np.int64), dataset, index=0), np.float64)
-            bits = int(sequence[0].LUTDescriptor[2])
+            bits = int(tables[0].LUTDescriptor[2])
             return (shown / ((1 << bits) - 1)).clip(0, 1), ""
-        except (ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError):
-            pass
-    center, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
-    note = ""
+        except Exception:  # pydicom raises whatever a damaged table makes it meet
+            note = "the VOI LUT is damaged and was ignored"
+    center, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
     if center is not None and width is not None:
         shown_or_none = _window(values, center, width, dataset)
         if shown_or_none is not None and _is_plausible(shown_or_none, counts):
-            return shown_or_none, ""
+            return shown_or_none, note
         note = "the window does not fit the pixels, so it was set from their percentiles"
     low, high = _percentiles(values, counts)
     return ((values - low) / max(high - low, 1e-9)).clip(0, 1), note
@@ -128,7 +127,7 @@ def _window(
     values: NDArray[np.float64], center: float, width: float, dataset: Dataset
 ) -> NDArray[np.float64] | None:
     """Return the windowed values in 0…1 by the header's function (PS3.3 C.11.2.1.2.1, .3)."""
-    function = str(dataset.get("VOILUTFunction", "") or "LINEAR").strip().upper()
+    function = text(dataset, "VOILUTFunction").upper() or "LINEAR"
     if width < 1 and not (function in ("LINEAR_EXACT", "SIGMOID") and width > 0):
         return None
     # pydicom scales its result to the stored bits; the header is reduced to what it needs so that
@@ -170,8 +169,8 @@ def _outside_shutter(
     inside = np.ones(shape, np.uint8)
     found = False
     for prefix in ("Shutter", "Collimator"):
-        for kind in _strings(dataset, f"{prefix}Shape"):
-            mask = _shape_mask(kind, prefix, shape, dataset)
+        for kind in texts(dataset, f"{prefix}Shape"):
+            mask = _shape_mask(kind.upper(), prefix, shape, dataset)
             if mask is not None:
                 inside &= mask
                 found = True
@@ -188,7 +187,7 @@ def _shape_mask(  # noqa: PLR0911 - one return for each shape and its lack
     mask = np.zeros(shape, np.uint8)
     if kind == "RECTANGULAR":
         left, right, top, bottom = (
-            _number(dataset, f"{prefix}{edge}Edge")
+            number(dataset, f"{prefix}{edge}Edge")
             for edge in ("LeftVertical", "RightVertical", "UpperHorizontal", "LowerHorizontal")
         )
         if left is None or right is None or top is None or bottom is None:
@@ -204,42 +203,17 @@ def _shape_mask(  # noqa: PLR0911 - one return for each shape and its lack
         mask[rows, columns] = 1
         return mask
     if kind == "CIRCULAR":
-        center = _numbers(dataset, f"CenterOfCircular{prefix}")
-        radius = _number(dataset, f"RadiusOfCircular{prefix}")
+        center = numbers(dataset, f"CenterOfCircular{prefix}")
+        radius = number(dataset, f"RadiusOfCircular{prefix}")
         if len(center) != 2 or radius is None or not 0 < radius < 100_000:
             return None
         cv2.circle(mask, (int(center[1]) - 1, int(center[0]) - 1), int(radius), 1, thickness=-1)
         return mask
     if kind == "POLYGONAL":
-        flat = _numbers(dataset, f"VerticesOfThePolygonal{prefix}")
+        flat = numbers(dataset, f"VerticesOfThePolygonal{prefix}")
         if len(flat) < 6 or len(flat) % 2 or max(map(abs, flat)) > 100_000:
             return None
         vertices = np.array(flat, np.int32).reshape(-1, 2)[:, ::-1] - 1
         cv2.fillPoly(mask, [np.ascontiguousarray(vertices)], 1)
         return mask
     return None
-
-
-def _strings(dataset: Dataset, keyword: str) -> list[str]:
-    value = dataset.get(keyword)
-    values = value if isinstance(value, MultiValue) else [value]
-    return [str(item).strip().upper() for item in values if item]
-
-
-def _numbers(dataset: Dataset, keyword: str) -> list[float]:
-    value = dataset.get(keyword)
-    values = value if isinstance(value, MultiValue | list | tuple) else [value]
-    numbers = []
-    for item in values:
-        try:
-            number = float(item)
-        except (TypeError, ValueError):
-            continue
-        if np.isfinite(number):
-            numbers.append(number)
-    return numbers
-
-
-def _number(dataset: Dataset, keyword: str) -> float | None:
-    numbers = _numbers(dataset, keyword)
-    return numbers[0] if numbers else None

@@ -223,3 +223,25 @@ def test_a_document_is_no_radiograph(triager: Triager, tmp_path: Path) -> None:
     page = np.where(np.random.default_rng(0).random((400, 300)) < 0.1, 0, 255).astype(np.uint8)
     Image.fromarray(page).save(tmp_path / "page.png")
     assert triager.triage(tmp_path / "page.png").code is RefusalCode.NO_CONTRAST
+
+
+def test_damaged_files_get_an_answer_that_was_foreseen(
+    triager: Triager, film: np.ndarray, write_dicom: Write, tmp_path: Path
+) -> None:
+    whole = write_dicom(
+        film, BitsStored=12, WindowCenter=2048, WindowWidth=4096, ImageType=["ORIGINAL", "PRIMARY"]
+    ).read_bytes()
+    random = np.random.default_rng(7)
+    path = tmp_path / "damaged.dcm"
+    codes = set()
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for _ in range(random.choice([1, 3, 20])):
+            damaged[random.integers(128, 1000)] = random.integers(256)
+        path.write_bytes(
+            damaged[: random.integers(200, len(whole))] if random.random() < 0.2 else damaged
+        )
+        codes.add(triager.triage(path).code)
+    assert RefusalCode.INTERNAL_ERROR not in codes
+    # The damage reached more than one place.
+    assert {None, RefusalCode.FILE_UNREADABLE, RefusalCode.PIXELS_CORRUPT} <= codes
