@@ -1,0 +1,224 @@
+"""``vigil models``: open chest-radiograph models as starting points."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vigil.errors import ConfigurationError, VigilError
+from vigil_training.open_models.registry import (
+    BENCHMARKS,
+    LICENCE,
+    MODELS,
+    PREFIX,
+    SOURCE,
+    find_model,
+)
+
+if TYPE_CHECKING:
+    from vigil_training.open_models.registry import OpenModel
+    from vigil_training.open_models.store import ModelStore, Record
+
+models = typer.Typer(
+    name="models",
+    help=(
+        "Open chest-radiograph models: list, fetch, check, and make bundles of them. "
+        "They are starting points: uncalibrated, and not validated with Vigil."
+    ),
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        help="The folder of models. [default: $VIGIL_HOME/models, else the platform's data folder]",
+        file_okay=False,
+    ),
+]
+BundleOption = Annotated[
+    Path | None, typer.Option("--bundle", help="Make a bundle in this new folder as well.")
+]
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="Put it in the place of one that is there already.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group ``models`` to the command line."""
+    app.add_typer(models)
+
+
+@models.command("list")
+def list_models(store: StoreOption = None) -> None:
+    """List the open models, what their authors publish of them, and which are here."""
+    from rich.console import Console
+    from rich.table import Table
+
+    place = _store(store)
+    table = Table(
+        title="Open chest-radiograph models",
+        caption=(
+            f"Mean AUROC on NIH ChestX-ray14 and PadChest as {BENCHMARKS} gives them; – where its "
+            f"authors publish none. {SOURCE}, {LICENCE}. Store: {place.folder}"
+        ),
+        caption_justify="left",
+    )
+    table.add_column("Name", no_wrap=True)
+    table.add_column("Network")
+    table.add_column("Trained on", overflow="fold")
+    for heading in ("Input", "Outputs", "NIH", "PadChest"):
+        table.add_column(heading, justify="right")
+    table.add_column("Here")
+    for model in MODELS.values():
+        table.add_row(
+            model.name,
+            model.architecture,
+            model.trained_on,
+            str(model.size),
+            str(len(model.labels)),
+            *(_figure(model, name) for name in ("NIH ChestX-ray14", "PadChest")),
+            "yes" if place.holds(model) else "",
+        )
+    Console().print(table)
+
+
+def _figure(model: "OpenModel", dataset: str) -> str:
+    mean = model.mean_auroc(dataset)
+    return "–" if mean is None else f"{mean:.2f}"
+
+
+@models.command("pull")
+def pull_model(
+    name: Annotated[str, typer.Argument(help="A name from `vigil models list`.")],
+    store: StoreOption = None,
+    bundle: BundleOption = None,
+    replace: ReplaceOption = False,
+) -> None:
+    """Fetch a model through the package torchxrayvision (extra `xrv`), and check it.
+
+    Needs a network. Without one, carry the file in and use `vigil models import`.
+    """
+    from vigil_training.open_models.pull import pull
+
+    model, place = find_model(name), _store(store)
+    _tell_kept(model, pull(model, place, replace=replace), place)
+    _convert(model, place, bundle)
+
+
+@models.command("import")
+def import_model(
+    file: Annotated[Path, typer.Argument(help="The weights' file, as its authors publish it.")],
+    name: Annotated[str, typer.Option("--as", help="Which model it is.")],
+    store: StoreOption = None,
+    bundle: BundleOption = None,
+    replace: ReplaceOption = False,
+) -> None:
+    """Take a weights file that was carried in, and check it; nothing that it holds is run.
+
+    A file that asks for anything but a network's modules and tensors is refused, and so is one of
+    another architecture or shape.
+    """
+    model, place = find_model(name), _store(store)
+    _tell_kept(model, place.add(file, model, replace=replace), place)
+    _convert(model, place, bundle)
+
+
+@models.command("convert")
+def convert_model(
+    name: Annotated[str, typer.Argument(help="A model that is here.")],
+    to: Annotated[Path, typer.Argument(help="The bundle's folder, new or empty.")],
+    store: StoreOption = None,
+) -> None:
+    """Make a bundle of a model: every finding experimental, and not calibrated."""
+    _convert(find_model(name), _store(store), to)
+
+
+@models.command("verify")
+def verify_models(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Models that are here, or bundles' folders. [default: all models]"),
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Compare models and bundles with the digests that were recorded when they were made.
+
+    Exits 1 if one of them is not what it was.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("Name", "SHA-256", "Result")
+    failed = 0
+    for name in names or [model.name for model in _store(store).held()]:
+        try:
+            digest = _verify(name, store)
+            table.add_row(name, f"{digest[:12]}…", "whole")
+        except VigilError as error:
+            failed += 1
+            table.add_row(name, "", str(error))
+    if not table.row_count:
+        typer.echo(f"No models are in {_store(store).folder}.")
+        return
+    Console().print(table)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _verify(name: str, store: Path | None) -> str:
+    if name.removeprefix(PREFIX) not in MODELS and Path(name).is_dir():
+        from vigil.bundle import load_bundle
+        from vigil.classifier import Classifier
+
+        bundle = load_bundle(Path(name))
+        Classifier(bundle, threads=1)
+        return bundle.digest
+    model, place = find_model(name), _store(store)
+    place.load(model)
+    return place.record(model).sha256
+
+
+@models.command("remove")
+def remove_model(
+    name: Annotated[str, typer.Argument(help="A model that is here.")],
+    store: StoreOption = None,
+) -> None:
+    """Delete a model from the store; bundles that were made of it stay."""
+    model, place = find_model(name), _store(store)
+    place.remove(model)
+    typer.echo(f"Removed {model.name} from {place.folder}.")
+
+
+def _store(folder: Path | None) -> "ModelStore":
+    try:
+        from vigil_training.open_models.store import ModelStore, default_store
+    except ImportError as error:
+        raise ConfigurationError(
+            f"open models need the extra `training` ({error.name} is missing): "
+            "pip install 'vigil-cxr[training]'"
+        ) from error
+    return default_store() if folder is None else ModelStore(folder)
+
+
+def _tell_kept(model: "OpenModel", record: "Record", store: "ModelStore") -> None:
+    typer.echo(
+        f"Kept {model.name} in {store.folder_of(model)}.\n"
+        f"  {record.source_file}: SHA-256 {record.source_sha256}\n"
+        f"  weights.safetensors: SHA-256 {record.sha256}"
+    )
+
+
+def _convert(model: "OpenModel", store: "ModelStore", to: Path | None) -> None:
+    if to is None:
+        return
+    from vigil_training.open_models.convert import convert
+
+    converted = convert(model, store, to)
+    typer.echo(
+        f"Made {to}: {len(converted.manifest.findings)} findings, all experimental and not "
+        f"calibrated; torch and onnxruntime differ by {converted.greatest_difference:.1e}."
+    )
+    for label, reason in converted.left_out.items():
+        typer.echo(f"  left out: {label} ({reason})")
