@@ -1,1 +1,1 @@
-"""How a model is made: from a manifest of labelled radiographs to a bundle that the server loads."""
+"""How a model is made: from a manifest of labelled radiographs to a bundle that is served."""

@@ -57,7 +57,7 @@ class Corruption:
 def draw_corruption(
     random: np.random.Generator, config: AugmentationConfig, chest: bool
 ) -> Corruption:
-    """Draw a corruption; inverting, turning and shrinking are for chest films, cropping for others."""
+    """Draw a corruption: chest films are inverted, turned and shrunk, other pictures cropped."""
     if not chest:
         if random.random() >= config.crop_probability:
             return Corruption()
@@ -109,7 +109,7 @@ def _refit(
         int(top * height) : max(int(top * height) + 1, round((1 - bottom) * height)),
         int(left * width) : max(int(left * width) + 1, round((1 - right) * width)),
     ]
-    box = letterbox_of(*kept.shape, size)
+    box = letterbox_of(kept.shape[0], kept.shape[1], size)
     canvas = np.full((size, size), BLACK, np.float32)
     canvas[box.top : box.top + box.height, box.left : box.left + box.width] = cv2.resize(
         kept, (box.width, box.height), interpolation=cv2.INTER_LINEAR

@@ -72,7 +72,7 @@ class PictureCache:
                 raise ValueError("an example has neither a file nor pixels")
             self.pictures[index] = to_model_input(pixels, spec)[0, 0]
             progress(1)
-            return letterbox_of(*pixels.shape, size)
+            return letterbox_of(pixels.shape[0], pixels.shape[1], size)
 
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
             self.boxes = list(pool.map(load, range(len(self.examples))))
@@ -158,11 +158,15 @@ class TrainingEpoch(Dataset[Item]):
             example.mask,
             (self._seed, self._epoch, place),
         )
-        return torch.from_numpy(picture[np.newaxis]), torch.from_numpy(targets), torch.from_numpy(mask)
+        return (
+            torch.from_numpy(picture[np.newaxis]),
+            torch.from_numpy(targets),
+            torch.from_numpy(mask),
+        )
 
 
 def validation_subset(cache: PictureCache, limit: int) -> NDArray[np.int64]:
-    """Return the pictures that are scored after each epoch: at most ``limit`` of a source, 0 is all.
+    """Return the pictures scored after each epoch: at most ``limit`` of a source, 0 is all.
 
     They are spread evenly over the source's rows, so no patient order favours one end.
     """

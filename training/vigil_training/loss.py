@@ -40,12 +40,12 @@ def masked_loss(
 def positive_weights(
     examples: Sequence[Example], findings: int, config: OptimisationConfig
 ) -> NDArray[np.float32]:
-    """Return (outputs,) weights of positives: (negatives / positives) ** power, limited; attributes 1."""
+    """Return (outputs,) weights: (negatives / positives) ** power, limited; attributes 1."""
     targets = np.stack([example.targets for example in examples])
     mask = np.stack([example.mask for example in examples])
     positives = (targets * mask).sum(0)
     negatives = ((1 - targets) * mask).sum(0)
     weights = (negatives / np.maximum(positives, 1)) ** config.positive_weight_power
-    weights = weights.clip(1, config.positive_weight_limit).astype(np.float32)
-    weights[findings:] = 1
-    return weights
+    limited: NDArray[np.float32] = weights.clip(1, config.positive_weight_limit).astype(np.float32)
+    limited[findings:] = 1
+    return limited

@@ -13,7 +13,17 @@ from pathlib import Path
 from vigil.errors import ManifestError
 from vigil.findings import COVID_19, LABELS, NO_FINDING
 
-COLUMNS = ("path", "source", "patient_id", "image_id", "view", "age", "sex", "labels", "label_scope")
+COLUMNS = (
+    "path",
+    "source",
+    "patient_id",
+    "image_id",
+    "view",
+    "age",
+    "sex",
+    "labels",
+    "label_scope",
+)
 GATE_COLUMNS = ("path", "class", "source", "image_id")
 KNOWN_LABELS = frozenset({*LABELS, NO_FINDING, COVID_19})
 VIEWS = frozenset({"PA", "AP", "FRONTAL", "LATERAL", "UNKNOWN"})

@@ -4,6 +4,7 @@
 costs nothing more. Findings come first in the linear layer, attributes of the picture after them.
 """
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,6 +55,8 @@ class LiteFeatures(nn.Module):
             "efficientnet-lite0", image_size=size, drop_connect_rate=stochastic_depth
         )
         del net._fc, net._dropout, net._avg_pooling
+        for module in net.modules():
+            _pad_inside(module)
         self.net = net
 
     def forward(self, image: Tensor) -> Tensor:
@@ -75,6 +78,20 @@ class LiteFeatures(nn.Module):
         """Make the first convolution take one standardised channel."""
         self.net._conv_stem, constant = _grey_convolution(self.net._conv_stem, _LITE_SCALING)
         self.net._bn0.running_mean -= constant
+
+
+def _pad_inside(module: nn.Module) -> None:
+    """Let a convolution do its own padding where that is even (TensorFlow's at stride 2 is not).
+
+    The arithmetic stays, a step before each convolution goes, in training as in the exported graph.
+    """
+    padding = getattr(module, "static_padding", None)
+    if not isinstance(module, nn.Conv2d) or not isinstance(padding, nn.ZeroPad2d):
+        return
+    left, right, top, bottom = padding.padding
+    if left == right and top == bottom:
+        module.padding = (top, left)
+        module.static_padding = nn.Identity()
 
 
 class DenseNetFeatures(nn.Module):
@@ -116,7 +133,6 @@ def _grey_convolution(convolution: nn.Conv2d, scaling: Scaling) -> tuple[nn.Conv
         constant = (scaled.sum((2, 3)) * (_PIXEL_OFFSET - mean)).sum(1)
     convolution.weight = nn.Parameter(grey.contiguous())
     convolution.in_channels = 1
-    # What batch normalisation subtracts no longer arrives with the constant in it.
     return convolution, constant
 
 
@@ -139,9 +155,9 @@ class Network(nn.Module):
         embedding = features.mean((2, 3))
         return Outputs(self.head(self.dropout(embedding)), features, embedding)
 
-    def maps(self, features: Tensor) -> Tensor:
-        """Return (N, outputs, h, w): each output's class activation map, in logits."""
-        return nn.functional.conv2d(features, self.head.weight[:, :, None, None])
+    def maps(self, features: Tensor, outputs: int) -> Tensor:
+        """Return (N, outputs, h, w): the first outputs' class activation maps, in logits."""
+        return nn.functional.conv2d(features, self.head.weight[:outputs, :, None, None])
 
 
 def make_network(config: NetworkConfig, outputs: int) -> Network:
@@ -160,19 +176,41 @@ def make_network(config: NetworkConfig, outputs: int) -> Network:
                 "expected `random` or a file of torchvision's weights"
             )
         network.backbone.load_imagenet()
+    state = {} if config.init in ("imagenet", "random") else _read_state(Path(config.init))
+    if "classifier.weight" in state:  # torchvision's own file: RGB, with ImageNet's classes
+        backbone = {
+            # torchvision's older files number what its code has since renamed.
+            re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", name): value
+            for name, value in state.items()
+            if not name.startswith("classifier.")
+        }
+        _load(network.backbone, backbone, config.init)
     network.backbone.to_grey()
-    if config.init not in ("imagenet", "random"):
-        _load_file(network, Path(config.init))
+    if state and "classifier.weight" not in state:
+        _load(network, state, config.init)
     return network
 
 
-def _load_file(network: Network, path: Path) -> None:
-    """Load a run's checkpointed weights, or torchvision's RGB weights of a DenseNet-121."""
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dictionary; a pickle that holds anything else is refused."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict(state)
     except OSError as error:
-        raise ConfigurationError(f"network.init: {path} cannot be read ({error.strerror})") from error
+        raise ConfigurationError(
+            f"network.init: {path} cannot be read ({error.strerror})"
+        ) from error
     except Exception as error:  # torch raises several types for a file that is not plain weights
-        first = str(error).splitlines()[0]
-        raise ConfigurationError(f"network.init: {path} does not fit this network: {first}") from error
+        raise ConfigurationError(f"network.init: {path} holds more or less than weights") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ConfigurationError(f"network.init: {path} is no dictionary of tensors")
+    return state
+
+
+def _load(module: nn.Module, state: dict[str, Tensor], name: str) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise ConfigurationError(
+            f"network.init: {name} does not fit this network: {first}"
+        ) from error

@@ -48,7 +48,9 @@ def load_examples(config: RunConfig, data: Path | None) -> Examples:
     present = {row.source for row in rows}
     for source in options.sources:
         if source.name not in present:
-            raise ConfigurationError(f"the source {source.name} is not in {data / options.manifest}")
+            raise ConfigurationError(
+                f"the source {source.name} is not in {data / options.manifest}"
+            )
     named = {source.name for source in options.sources}
     kept = [row for row in rows if row.source in named]
     sides: dict[Side, list[Example]] = {"train": [], "val": []}

@@ -31,4 +31,3 @@ def side_of_row(row: ManifestRow | GateRow, seed: int, fraction: float) -> Side:
     if row.split:
         return "train" if row.split == "train" else "val"
     return side_of(row.source, row.patient_id, seed, fraction)
-

@@ -15,30 +15,65 @@ class Interval(NamedTuple):
     high: float
 
 
-def auroc(truth: NDArray[np.bool_], scores: NDArray[np.floating]) -> float | None:
-    """Return the area under the ROC curve, ties counting half, or None with one class only."""
-    value = _weighted_auroc(truth, scores, np.ones((1, truth.size)))[0]
+def auroc(
+    truth: NDArray[np.bool_],
+    scores: NDArray[np.floating],
+    strata: NDArray[np.str_] | None = None,
+) -> float | None:
+    """Return the area under the ROC curve, ties counting half, or None with one class only.
+
+    Parameters
+    ----------
+    truth, scores
+        (n,) what is, and how much speaks for it.
+    strata
+        (n,) names of sources: then only pictures of one source are compared with each other, since
+        telling two hospitals apart must not count as seeing a disease.
+    """
+    value = _stratified(truth, scores, np.ones((1, truth.size)), strata)[0]
     return None if np.isnan(value) else float(value)
 
 
-def _weighted_auroc(
-    truth: NDArray[np.bool_], scores: NDArray[np.floating], weights: Floats
-) -> Floats:
-    """Return (samples,) AUROC for (samples, n) weights of the pictures; NaN with one class only.
+class _Pairs(NamedTuple):
+    """(samples,) weight of the pairs that a score orders rightly, and of all pairs."""
+
+    wins: Floats
+    pairs: Floats
+
+
+def _pairs(truth: NDArray[np.bool_], scores: NDArray[np.floating], weights: Floats) -> _Pairs:
+    """Compare all positives with all negatives under (samples, n) weights of the pictures.
 
     A positive of weight w beats the weight of all negatives below it, and half of those that tie:
     one sort serves all samples.
     """
+    if truth.size == 0:
+        return _Pairs(np.zeros(len(weights)), np.zeros(len(weights)))
     order = np.argsort(scores, kind="stable")
-    _, tie = np.unique(scores[order], return_inverse=True)
-    starts = np.flatnonzero(np.r_[True, np.diff(tie) > 0]) if tie.size else np.zeros(0, np.int64)
-    sorted_weights, sorted_truth = weights[:, order], truth[order]
+    sorted_weights, sorted_truth, sorted_scores = weights[:, order], truth[order], scores[order]
+    starts = np.flatnonzero(np.r_[True, sorted_scores[1:] != sorted_scores[:-1]])
     positive = np.add.reduceat(sorted_weights * sorted_truth, starts, axis=1)
     negative = np.add.reduceat(sorted_weights * ~sorted_truth, starts, axis=1)
     below = np.cumsum(negative, axis=1) - negative
-    wins = (positive * (below + negative / 2)).sum(1)
-    pairs = positive.sum(1) * negative.sum(1)
-    return np.divide(wins, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+    return _Pairs((positive * (below + negative / 2)).sum(1), positive.sum(1) * negative.sum(1))
+
+
+def _stratified(
+    truth: NDArray[np.bool_],
+    scores: NDArray[np.floating],
+    weights: Floats,
+    strata: NDArray[np.str_] | None,
+) -> Floats:
+    """Return (samples,) AUROC over the pairs within a stratum; NaN where there is no pair."""
+    wins, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    names = np.zeros(truth.size, "U1") if strata is None else strata
+    for name in np.unique(names):
+        own = names == name
+        found = _pairs(truth[own], scores[own], weights[:, own])
+        wins, pairs = wins + found.wins, pairs + found.pairs
+    areas: Floats = np.full(len(weights), np.nan)
+    np.divide(wins, pairs, out=areas, where=pairs > 0)
+    return areas
 
 
 def patient_weights(patients: NDArray[np.str_], samples: int, seed: int = 0) -> Floats:
@@ -47,8 +82,8 @@ def patient_weights(patients: NDArray[np.str_], samples: int, seed: int = 0) -> 
     people = int(member.max()) + 1 if member.size else 0
     random = np.random.default_rng(seed)
     counts = np.zeros((samples, people), np.float64)
-    for sample in counts:
-        sample += np.bincount(random.integers(people, size=people), minlength=people)
+    for sample in range(samples):
+        counts[sample] = np.bincount(random.integers(people, size=people), minlength=people)
     return counts[:, member]
 
 
@@ -58,12 +93,13 @@ def auroc_interval(
     patients: NDArray[np.str_],
     samples: int = 1000,
     seed: int = 0,
+    strata: NDArray[np.str_] | None = None,
 ) -> Interval | None:
     """Return the 95 % percentile interval of the AUROC over bootstrap samples of patients.
 
     Samples that hold one class only say nothing and are left out; None if that is all of them.
     """
-    values = _weighted_auroc(truth, scores, patient_weights(patients, samples, seed))
+    values = _stratified(truth, scores, patient_weights(patients, samples, seed), strata)
     values = values[~np.isnan(values)]
     if values.size == 0:
         return None

@@ -100,13 +100,12 @@ def chest_examples(rows: Sequence[ManifestRow], config: RunConfig) -> list[Examp
         ]
         ages = ages_of(row, group)
         child = None if ages is None else ages[1] < ADULT_FROM_YEARS
-        known += [(1.0, 1.0), (float(child or False), float(child is not None)), (0.0, 1.0), (0.0, 1.0)]
+        # frontal_chest, child, inverted, rotated
+        child_known = (float(child or False), float(child is not None))
+        known += [(1.0, 1.0), child_known, (0.0, 1.0), (0.0, 1.0)]
         array = np.asarray(known, np.float32)
-        examples.append(
-            Example(
-                row.path, row.source, f"{row.source}/{row.patient_id}", True, array[:, 0], array[:, 1]
-            )
-        )
+        patient = f"{row.source}/{row.patient_id}"
+        examples.append(Example(row.path, row.source, patient, True, array[:, 0], array[:, 1]))
     return examples
 
 
@@ -119,5 +118,3 @@ def gate_examples(rows: Sequence[GateRow], config: RunConfig) -> list[Example]:
         Example(row.path, GATE_SOURCE, f"{row.source}/{row.image_id}", False, targets, mask)
         for row in rows
     ]
-
-

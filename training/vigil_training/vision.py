@@ -1,9 +1,9 @@
 """Imports torchvision, also where its wheel was built for another torch than the one installed.
 
-torchvision's Python code registers a fake kernel for ``torchvision::nms`` as it is imported. Where
-its compiled operators cannot be loaded (a wheel built for CUDA beside a torch for the CPU), the
-operator does not exist and the import dies, though nothing used here needs it. Declaring the
-operator's schema first is enough: see ``docs/decisions``.
+torchvision's Python code registers fake kernels for two of its compiled operators as it is
+imported. Where those cannot be loaded (a wheel built for CUDA beside a torch for the CPU) the
+operators do not exist and the import dies, though nothing used here needs them. Declaring their
+schemas first is enough: see ``docs/decisions``.
 """
 
 import importlib
@@ -11,8 +11,9 @@ from types import ModuleType
 
 import torch
 
-_NMS = "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_declared: list[torch.library.Library] = []  # a library that is collected takes its schema along
+_OPERATORS = ("nms", "qnms")
+_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_declared: list[torch.library.Library] = []  # a library that is collected takes its schemas along
 
 
 def import_torchvision_models() -> ModuleType:
@@ -20,9 +21,11 @@ def import_torchvision_models() -> ModuleType:
     try:
         return importlib.import_module("torchvision.models")
     except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
+        # A first attempt that fails registers nothing, so that the second may.
+        if "torchvision::" not in str(error) or _declared:
             raise
     library = torch.library.Library("torchvision", "FRAGMENT")
-    library.define(_NMS)
+    for operator in _OPERATORS:
+        library.define(operator + _SCHEMA)
     _declared.append(library)
     return importlib.import_module("torchvision.models")

@@ -1,0 +1,147 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vigil.errors import ConfigurationError
+from vigil.phantom import make_phantom
+from vigil.preprocess import PreprocessingSpec, to_model_input
+from vigil_training.config import NetworkConfig, OptimisationConfig, load_config
+from vigil_training.loss import masked_loss
+from vigil_training.network import make_network
+from vigil_training.sources import load_examples
+from vigil_training.train import learning_rate, train, update_average
+
+SMOKE = Path(__file__).parents[2] / "training" / "configs" / "smoke.toml"
+
+
+def test_a_handful_of_pictures_is_learnt_by_heart() -> None:
+    torch.manual_seed(0)
+    kinds = ["normal", "effusion", "cardiomegaly", "normal", "effusion", "cardiomegaly"]
+    pixels = [(make_phantom(n, k, (96, 96)).pixels << 4) for n, k in enumerate(kinds)]
+    spec = PreprocessingSpec(size=64)
+    images = torch.from_numpy(np.concatenate([to_model_input(p, spec) for p in pixels]))
+    targets = torch.tensor([[k == "effusion", k == "cardiomegaly"] for k in kinds]).float()
+    network = make_network(NetworkConfig(size=64, dropout=0, stochastic_depth=0), 2).train()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    ones = torch.ones(2)
+    losses = []
+    for _ in range(25):
+        loss = masked_loss(network(images).logits, targets, torch.ones(6, 2), ones, ones)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[0] > 0.4
+    assert losses[-1] < 0.02
+    assert ((network(images).logits > 0) == (targets > 0.5)).all()
+
+
+@pytest.fixture
+def small_run(tmp_path: Path) -> Path:
+    text = SMOKE.read_text(encoding="utf-8")
+    for old, new in (("phantoms = 160", "phantoms = 40"), ("size = 64", "size = 32"),
+                     ("pictures_per_epoch = 128", "pictures_per_epoch = 24"),
+                     ("batch = 16", "batch = 8"),
+                     ("stochastic_depth = 0.0", "stochastic_depth = 0.2"),
+                     ("validation_fraction = 0.4", "validation_fraction = 0.5")):  # fmt: skip
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / "small.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(small_run, None, whole)
+
+    class PulledPlugError(Exception):
+        pass
+
+    def pull(*_: object) -> None:
+        raise PulledPlugError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vigil_training.train.json.dumps", pull)
+        with pytest.raises(PulledPlugError):
+            train(small_run, None, parts)
+    assert torch.load(parts / "checkpoint.pt", weights_only=True)["position"]["epoch"] == 1
+    train(small_run, None, parts, resume=True)
+    one = torch.load(whole / "checkpoint.pt", weights_only=True)
+    other = torch.load(parts / "checkpoint.pt", weights_only=True)
+    assert one["position"]["epoch"] == other["position"]["epoch"] == 2
+    for part in ("network", "averaged"):
+        for name, value in one[part].items():
+            torch.testing.assert_close(other[part][name], value, rtol=0, atol=0, msg=name)
+
+
+def test_a_run_is_neither_overwritten_nor_resumed_with_another_configuration(
+    small_run: Path, smoke_run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(smoke_run, folder)
+    with pytest.raises(ConfigurationError, match="holds a run; add --resume"):
+        train(small_run, None, folder)
+    with pytest.raises(ConfigurationError, match="started with another configuration"):
+        train(small_run, None, folder, resume=True)
+    with pytest.raises(ConfigurationError, match="no checkpoint to go on from"):
+        train(small_run, None, tmp_path / "empty", resume=True)
+    (folder / "checkpoint.pt").write_bytes(b"damaged")
+    with pytest.raises(ConfigurationError, match="the checkpoint is damaged"):
+        train(SMOKE, None, folder, resume=True)
+
+
+def test_the_log_holds_one_line_an_epoch_with_its_figures(smoke_run: Path) -> None:
+    lines = [json.loads(line) for line in (smoke_run / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert lines[1]["loss"] < lines[0]["loss"]
+    assert set(lines[1]["auroc"]) == {"Effusion", "Cardiomegaly", "Consolidation"}
+    expected = np.mean(list(lines[1]["auroc"].values()))
+    assert lines[1]["mean_auroc"] == pytest.approx(expected)
+
+
+def test_generated_pictures_are_split_and_labelled() -> None:
+    config = load_config(SMOKE)
+    examples = load_examples(config, None)
+    assert len(examples.train) + len(examples.val) == config.data.phantoms
+    assert not {e.patient for e in examples.train} & {e.patient for e in examples.val}
+    lateral = [e for e in examples.train if not e.chest]
+    assert lateral
+    assert all(e.mask.sum() == 1 for e in lateral)
+    positives = np.stack([e.targets for e in examples.train]).sum(0)
+    assert (positives[:3] > 5).all()
+
+
+def test_a_run_on_manifests_asks_for_their_folder() -> None:
+    with pytest.raises(ConfigurationError, match="name its folder with --data"):
+        load_examples(load_config(SMOKE.with_name("lite0-224.toml")), None)
+
+
+def test_the_rate_warms_up_then_falls_to_a_hundredth() -> None:
+    options = OptimisationConfig(
+        epochs=1, pictures_per_epoch=1, learning_rate=1e-3, warm_up_steps=10
+    )
+    rates = [learning_rate(options, step, 100) for step in range(101)]
+    assert rates[0] == pytest.approx(1e-4)
+    assert rates[9] == pytest.approx(1e-3)
+    assert rates[10] == pytest.approx(1e-3)
+    assert rates[55] == pytest.approx(1e-3 * (0.01 + 0.99 / 2))
+    assert rates[100] == pytest.approx(1e-5)
+
+
+def test_the_average_moves_towards_the_network_and_takes_its_counters() -> None:
+    config = NetworkConfig(size=32, init="random")
+    averaged, network = make_network(config, 1), make_network(config, 1)
+    with torch.no_grad():
+        averaged.head.weight.fill_(1)
+        network.head.weight.fill_(3)
+    network.backbone.net._bn0.num_batches_tracked.fill_(7)
+    update_average(averaged, network, 0.75)
+    assert averaged.head.weight.unique().tolist() == [1.5]
+    assert averaged.backbone.net._bn0.num_batches_tracked == 7

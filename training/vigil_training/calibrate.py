@@ -1,0 +1,250 @@
+"""From validation logits to probabilities that mean something and thresholds that can be used.
+
+All of it is arithmetic on arrays: no torch, no files. Rules, not taste:
+
+- *Calibration.* Platt's: ``sigmoid(slope * logit + intercept)``, with Platt's smoothed targets.
+- *Flag.* The highest threshold at which the sensitivity reaches the finding's target.
+- *Critical.* The lowest threshold, not below the flag's, at which the specificity reaches its
+  target.
+- *Experimental.* Fewer than 20 positive validation patients, or a 95 % bootstrap interval of the
+  AUROC within sources that begins below 0.70.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vigil.bundle import Calibration, OperatingPoint
+from vigil_training.config import Attribute
+from vigil_training.statistics import Interval, auroc, auroc_interval
+
+EXPERIMENTAL_BELOW_AUROC = 0.70
+EXPERIMENTAL_BELOW_PATIENTS = 20
+EXPERIMENTAL_RULE = (
+    f"fewer than {EXPERIMENTAL_BELOW_PATIENTS} positive validation patients, or the 95 % bootstrap "
+    f"interval of the validation AUROC within sources begins below {EXPERIMENTAL_BELOW_AUROC:.2f}"
+)
+_LEAST_SLOPE = 0.05
+"""A finding that is not seen at all keeps its order; a bundle asks for a slope over 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """One finding's validation pictures, those that know it.
+
+    ``logits`` (n,), ``truth`` (n,) bool, ``patients`` (n,), ``sources`` (n,).
+    """
+
+    logits: NDArray[np.float64]
+    truth: NDArray[np.bool_]
+    patients: NDArray[np.str_]
+    sources: NDArray[np.str_]
+
+    @property
+    def positive_patients(self) -> int:
+        """How many patients have a positive picture."""
+        return int(np.unique(self.patients[self.truth]).size)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """How a finding's output is used, and what that rests on."""
+
+    calibration: Calibration
+    flag: OperatingPoint
+    critical: OperatingPoint | None
+    auroc: float | None
+    interval: Interval | None
+    positive_patients: int
+    experimental: bool
+
+
+def sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logistic function without overflow."""
+    return np.exp(-np.logaddexp(0, -values))
+
+
+def platt(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> Calibration:
+    """Fit slope and intercept by Newton's method on the cross-entropy.
+
+    The targets are Platt's (1999): (p + 1) / (p + 2) and 1 / (n + 2) for p positives and n
+    negatives, which keeps a perfectly separated finding finite. With one class only there is
+    nothing to fit and the method is ``none``.
+    """
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    if positives == 0 or negatives == 0:
+        return Calibration(method="none")
+    target = np.where(truth, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    slope, intercept = 1.0, float(np.log((positives + 1) / (negatives + 1)) - logits.mean())
+    design = np.stack([logits, np.ones_like(logits)])
+
+    def loss(candidate: NDArray[np.float64]) -> float:
+        score = candidate @ design
+        return float(np.mean(np.logaddexp(0, score) - target * score))
+
+    parameters = np.array([slope, intercept])
+    for _ in range(100):
+        probability = sigmoid(parameters @ design)
+        gradient = design @ (probability - target) / truth.size
+        curvature = (design * (probability * (1 - probability))) @ design.T / truth.size
+        step = np.linalg.solve(curvature + 1e-9 * np.eye(2), gradient)
+        scale = 1.0
+        while loss(parameters - scale * step) > loss(parameters) and scale > 1e-6:
+            scale /= 2
+        parameters = parameters - scale * step
+        if np.abs(scale * step).max() < 1e-9:
+            break
+    if parameters[0] < _LEAST_SLOPE:
+        parameters[0] = _LEAST_SLOPE
+        frequency = (positives + 1) / (truth.size + 2)
+        parameters[1] = np.log(frequency / (1 - frequency)) - _LEAST_SLOPE * logits.mean()
+    return Calibration(method="platt", slope=float(parameters[0]), intercept=float(parameters[1]))
+
+
+def probabilities(logits: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
+    """Return calibrated probabilities."""
+    return sigmoid(calibration.slope * logits + calibration.intercept)
+
+
+def operating_point(
+    probability: NDArray[np.float64], truth: NDArray[np.bool_], threshold: float
+) -> OperatingPoint:
+    """Return a threshold with what it was measured to give."""
+    over = probability >= threshold
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    return OperatingPoint(
+        threshold=threshold,
+        sensitivity=float(over[truth].mean()) if positives else None,
+        specificity=float((~over[~truth]).mean()) if negatives else None,
+        positives=positives,
+        negatives=negatives,
+    )
+
+
+def flag_threshold(
+    probability: NDArray[np.float64], truth: NDArray[np.bool_], sensitivity: float
+) -> float:
+    """Return the highest threshold that reaches a sensitivity.
+
+    It lies halfway between the last positive that must be found and the picture below it, so that
+    a difference in the last digits between two machines changes nothing. Without a positive it
+    is 0.5.
+    """
+    positive = np.sort(probability[truth])[::-1]
+    if positive.size == 0:
+        return 0.5
+    needed = int(np.ceil(sensitivity * positive.size - 1e-9))
+    last = float(positive[max(needed, 1) - 1])
+    below = probability[probability < last]
+    return (last + float(below.max())) / 2 if below.size else last / 2
+
+
+def critical_threshold(
+    probability: NDArray[np.float64], truth: NDArray[np.bool_], specificity: float
+) -> float:
+    """Return the lowest threshold that reaches a specificity; 1 without a negative."""
+    negative = np.sort(probability[~truth])
+    if negative.size == 0:
+        return 1.0
+    allowed = int(np.floor((1 - specificity) * negative.size + 1e-9))
+    last = float(negative[negative.size - 1 - allowed])
+    above = probability[probability > last]
+    return (last + float(above.min())) / 2 if above.size else (last + 1) / 2
+
+
+def operate(
+    validation: Validation,
+    target_sensitivity: float,
+    critical_specificity: float | None,
+    samples: int = 1000,
+) -> Operation:
+    """Calibrate a finding and choose its thresholds by the rules above.
+
+    Parameters
+    ----------
+    validation
+        The finding's validation pictures.
+    target_sensitivity
+        What the flag must reach.
+    critical_specificity
+        What the critical threshold must reach; None for a finding that is never critical.
+    samples
+        Bootstrap samples of the AUROC's interval.
+    """
+    truth = validation.truth
+    calibration = platt(validation.logits, truth)
+    probability = probabilities(validation.logits, calibration)
+    threshold = flag_threshold(probability, truth, target_sensitivity)
+    flag = operating_point(probability, truth, threshold)
+    critical = None
+    if critical_specificity is not None:
+        threshold = critical_threshold(probability, truth, critical_specificity)
+        critical = operating_point(probability, truth, max(threshold, flag.threshold))
+    interval = auroc_interval(
+        truth, validation.logits, validation.patients, samples, strata=validation.sources
+    )
+    few = validation.positive_patients < EXPERIMENTAL_BELOW_PATIENTS
+    return Operation(
+        calibration=calibration,
+        flag=flag,
+        critical=critical,
+        auroc=auroc(truth, validation.logits, validation.sources),
+        interval=interval,
+        positive_patients=validation.positive_patients,
+        experimental=few or interval is None or interval.low < EXPERIMENTAL_BELOW_AUROC,
+    )
+
+
+@dataclass(frozen=True)
+class AttributePoint:
+    """An attribute's threshold, and how often it errs on the validation pictures.
+
+    ``false_alarms``: of those without the attribute (for ``frontal_chest``: of the chest films,
+    the part that is refused). ``caught``: of those with it (for ``frontal_chest``: of the other
+    pictures, the part that is refused).
+    """
+
+    name: Attribute
+    threshold: float
+    false_alarms: float
+    caught: float
+    without: int
+    with_attribute: int
+
+
+def alarm_threshold(
+    quiet: NDArray[np.float64], loud: NDArray[np.float64], false_alarms: float
+) -> float:
+    """Return a threshold on logits that at most a part of the quiet ones reaches.
+
+    Where the two groups leave a gap it lies in the middle of the gap (between the quiet ones'
+    upper and the loud ones' lower quantile), since other hospitals' films lie nearer to it.
+    """
+    if quiet.size == 0:
+        return 0.0
+    low = float(np.quantile(quiet, 1 - false_alarms, method="higher"))
+    high = float(np.quantile(loud, false_alarms, method="lower")) if loud.size else low
+    return (low + high) / 2 if high > low else float(np.nextafter(low, np.inf))
+
+
+def attribute_point(
+    name: Attribute, quiet: NDArray[np.float64], loud: NDArray[np.float64], false_alarms: float
+) -> AttributePoint:
+    """Choose an attribute's threshold; ``frontal_chest`` alarms when it is *low*.
+
+    Parameters
+    ----------
+    quiet, loud
+        Logits of pictures on which the gate must stay quiet, and of those it must catch.
+    """
+    sign = -1.0 if name == "frontal_chest" else 1.0
+    cut = alarm_threshold(sign * quiet, sign * loud, false_alarms)
+    return AttributePoint(
+        name=name,
+        threshold=float(sigmoid(np.array(sign * cut))),
+        false_alarms=float((sign * quiet >= cut).mean()) if quiet.size else 0.0,
+        caught=float((sign * loud >= cut).mean()) if loud.size else 0.0,
+        without=int(quiet.size),
+        with_attribute=int(loud.size),
+    )

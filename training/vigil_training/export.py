@@ -1,0 +1,304 @@
+"""From a run's best weights to a bundle: calibration, one ONNX graph, parity, ``bundle.json``."""
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vigil import RESEARCH_USE
+from vigil.bundle import (
+    AttributeSpec,
+    BundleManifest,
+    FindingSpec,
+    ModelFile,
+    Preprocessing,
+    write_manifest,
+)
+from vigil.errors import BundleError, ConfigurationError
+from vigil_training.augment import Corruption, apply_corruption
+from vigil_training.calibrate import (
+    EXPERIMENTAL_RULE,
+    AttributePoint,
+    Operation,
+    Validation,
+    attribute_point,
+    operate,
+)
+from vigil_training.config import ATTRIBUTES, Attribute, RunConfig, load_config
+from vigil_training.dataset import PictureCache
+from vigil_training.network import Network, make_network
+from vigil_training.sources import load_examples
+
+MODEL_NAME = "model.onnx"
+OUTPUT_NAMES = ("logits", "probabilities", "cams", "embedding", "attributes")
+OPSET = 17
+GREATEST_DIFFERENCE = 1e-4
+_BATCH = 32
+_CORRUPTED_FILMS = 300
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made."""
+
+    folder: Path
+    manifest: BundleManifest
+    operations: tuple[Operation, ...]
+    attributes: tuple[AttributePoint, ...]
+    greatest_difference: float
+
+
+class ServedNetwork(nn.Module):
+    """The network as it is served: calibrated probabilities and maps come out of the graph."""
+
+    def __init__(self, network: Network, operations: tuple[Operation, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.findings = len(operations)
+        slopes = [operation.calibration.slope for operation in operations]
+        intercepts = [operation.calibration.intercept for operation in operations]
+        self.register_buffer("slope", torch.tensor(slopes))
+        self.register_buffer("intercept", torch.tensor(intercepts))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return the graph's outputs in the order of ``OUTPUT_NAMES``."""
+        outputs, features, embedding = self.network(image)
+        logits = outputs[:, : self.findings]
+        maps = self.network.maps(features, self.findings)
+        probabilities = torch.sigmoid(logits * self.slope + self.intercept)
+        return logits, probabilities, maps, embedding, torch.sigmoid(outputs[:, self.findings :])
+
+
+def export(run: Path, data: Path | None, to: Path, samples: int = 1000) -> Exported:
+    """Make a bundle of a run's best weights.
+
+    Parameters
+    ----------
+    run
+        The run's folder, as ``vigil train`` left it.
+    data
+        The folder of its manifests: the validation patients calibrate the bundle.
+    to
+        The bundle's folder; its name is the bundle's id.
+    samples
+        Bootstrap samples of the intervals.
+
+    Raises
+    ------
+    ConfigurationError
+        If the run has no weights yet.
+    BundleError
+        If torch and onnxruntime differ by more than ``GREATEST_DIFFERENCE``.
+    """
+    if not (run / "best.pt").is_file():
+        raise ConfigurationError(f"{run}: holds no best.pt: train it first, at least one epoch")
+    config = load_config(run / "config.toml")
+    unloaded = config.network.model_copy(update={"init": "random"})
+    network = make_network(unloaded, len(config.outputs))
+    network.load_state_dict(torch.load(run / "best.pt", map_location="cpu", weights_only=True))
+    network.eval()
+    cache = PictureCache(load_examples(config, data).val, config.network.size)
+    logits = _logits(network, cache.pictures)
+    operations = _operate(config, cache, logits, samples)
+    attributes = _attributes(config, network, cache, logits)
+
+    graph = to_onnx(ServedNetwork(network, operations).eval(), config.network.size)
+    probes = cache.pictures[:: max(1, len(cache) // 16)][:16].astype(np.float32)[:, np.newaxis]
+    difference = parity(ServedNetwork(network, operations).eval(), graph, probes)
+    to.mkdir(parents=True, exist_ok=True)
+    (to / MODEL_NAME).write_bytes(graph)
+    manifest = write_manifest(to, _manifest(config, run, to.name, graph, operations, attributes))
+    return Exported(to, manifest, operations, attributes, difference)
+
+
+@torch.no_grad()
+def _logits(network: Network, pictures: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return (n, outputs) logits of (n, S, S) pictures."""
+    parts = []
+    for start in range(0, len(pictures), _BATCH):
+        part = pictures[start : start + _BATCH].astype(np.float32)[:, np.newaxis]
+        images = torch.from_numpy(part).contiguous(memory_format=torch.channels_last)
+        parts.append(network(images).logits.numpy().astype(np.float64))
+    return np.concatenate(parts)
+
+
+def _operate(
+    config: RunConfig, cache: PictureCache, logits: NDArray[np.float64], samples: int
+) -> tuple[Operation, ...]:
+    mask = np.stack([example.mask for example in cache.examples]) > 0.5
+    targets = np.stack([example.targets for example in cache.examples]) > 0.5
+    patients = np.asarray([example.patient for example in cache.examples])
+    sources = np.asarray([example.source for example in cache.examples])
+    operations = []
+    for index, finding in enumerate(config.findings):
+        known = mask[:, index]
+        validation = Validation(
+            logits[known, index], targets[known, index], patients[known], sources[known]
+        )
+        specificity = finding.critical_specificity if finding.critical else None
+        operations.append(operate(validation, finding.target_sensitivity, specificity, samples))
+    return tuple(operations)
+
+
+def _attributes(
+    config: RunConfig, network: Network, cache: PictureCache, logits: NDArray[np.float64]
+) -> tuple[AttributePoint, ...]:
+    """Choose the attributes' thresholds; inverted and turned films are made from the good ones."""
+    first = len(config.findings)
+    column = {name: first + index for index, name in enumerate(ATTRIBUTES)}
+    chest = np.asarray([example.chest for example in cache.examples])
+    child = np.asarray([e.targets[column["child"]] for e in cache.examples]) > 0.5
+    known_age = np.asarray([e.mask[column["child"]] for e in cache.examples]) > 0.5
+    films = np.flatnonzero(chest)
+    films = films[np.linspace(0, films.size - 1, min(films.size, _CORRUPTED_FILMS)).astype(int)]
+
+    def corrupted(corruption: Corruption) -> NDArray[np.float64]:
+        changed = [
+            apply_corruption(cache.pictures[i].astype(np.float32), cache.boxes[i], corruption)
+            for i in films
+        ]
+        return _logits(network, np.stack(changed))
+
+    inverted = corrupted(Corruption(inverted=True))[:, column["inverted"]]
+    turns = [corrupted(Corruption(quarter_turns=n)) for n in (1, 2, 3)]
+    turned = [turn[:, column["rotated"]] for turn in turns]
+
+    def seen(name: Attribute, rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+        chosen: NDArray[np.float64] = logits[rows, column[name]]
+        return chosen
+
+    aged, rate = chest & known_age, config.attributes.false_alarm
+    adults, children = seen("child", aged & ~child), seen("child", aged & child)
+    films_seen, others_seen = seen("frontal_chest", chest), seen("frontal_chest", ~chest)
+    return (
+        attribute_point("frontal_chest", films_seen, others_seen, config.attributes.refuse_chest),
+        attribute_point("child", adults, children, rate),
+        attribute_point("inverted", seen("inverted", chest), inverted, rate),
+        attribute_point("rotated", seen("rotated", chest), np.concatenate(turned), rate),
+    )
+
+
+def to_onnx(served: ServedNetwork, size: int) -> bytes:
+    """Return the ONNX file of a network.
+
+    Batch normalisation that follows a convolution is folded into it by the exporter; onnxruntime's
+    basic optimisation (standard operators only, any processor) then folds the constants.
+    """
+    example = torch.zeros(2, 1, size, size)
+    with warnings.catch_warnings(), TemporaryDirectory() as folder:
+        # The exporter by tracing is deprecated but needs no further package; what it makes is
+        # compared with torch below, so its warnings say nothing that is not measured.
+        warnings.simplefilter("ignore")
+        traced, folded = Path(folder) / "traced.onnx", Path(folder) / MODEL_NAME
+        torch.onnx.export(
+            served,
+            (example,),
+            traced,
+            input_names=["image"],
+            output_names=list(OUTPUT_NAMES),
+            dynamic_axes={name: {0: "N"} for name in ("image", *OUTPUT_NAMES)},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(folded)
+        onnxruntime.InferenceSession(str(traced), options, providers=["CPUExecutionProvider"])
+        model = onnx.load(folded)
+    with torch.no_grad():
+        shapes = [tuple(value.shape) for value in served(example)]
+    for output, shape in zip(model.graph.output, shapes, strict=True):
+        for axis, length in enumerate(shape[1:], 1):
+            output.type.tensor_type.shape.dim[axis].dim_value = length
+    del model.graph.value_info[:]
+    for domain in [entry for entry in model.opset_import if entry.domain]:
+        model.opset_import.remove(domain)  # onnxruntime lists those it knows, used or not
+    onnx.checker.check_model(model, full_check=True)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def parity(served: ServedNetwork, graph: bytes, images: NDArray[np.float32]) -> float:
+    """Return the greatest difference between torch and onnxruntime over all outputs.
+
+    Logits, maps and embedding are compared relative to their greatest value if that is over 1.
+
+    Raises
+    ------
+    BundleError
+        If it is over ``GREATEST_DIFFERENCE``.
+    """
+    with torch.no_grad():
+        expected = [value.numpy() for value in served(torch.from_numpy(images))]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    found = session.run(list(OUTPUT_NAMES), {"image": images})
+    greatest = 0.0
+    for name, one, other in zip(OUTPUT_NAMES, expected, found, strict=True):
+        difference = float(np.abs(one - other).max() / max(1.0, float(np.abs(one).max())))
+        if not difference <= GREATEST_DIFFERENCE:
+            raise BundleError(
+                f"torch and onnxruntime differ by {difference:.1e} in {name}, "
+                f"expected at most {GREATEST_DIFFERENCE:.0e}"
+            )
+        greatest = max(greatest, difference)
+    return greatest
+
+
+def _manifest(
+    config: RunConfig,
+    run: Path,
+    name: str,
+    graph: bytes,
+    operations: tuple[Operation, ...],
+    attributes: tuple[AttributePoint, ...],
+) -> BundleManifest:
+    checkpoint = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    position = checkpoint["position"]
+    return BundleManifest(
+        id=name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        description=config.description,
+        architecture=f"{config.network.backbone}, mean over the map, linear",
+        model=ModelFile(file=MODEL_NAME, sha256=hashlib.sha256(graph).hexdigest()),
+        preprocessing=Preprocessing(version=1, size=config.network.size),
+        findings=tuple(
+            FindingSpec(
+                key=finding.key,
+                label=finding.label,
+                population=finding.population,
+                calibration=operation.calibration,
+                flag=operation.flag,
+                critical=operation.critical,
+                priority=finding.priority,
+                experimental=operation.experimental,
+            )
+            for finding, operation in zip(config.findings, operations, strict=True)
+        ),
+        attributes=tuple(AttributeSpec(name=p.name, threshold=p.threshold) for p in attributes),
+        training={
+            "run": config.name,
+            "configuration_sha256": hashlib.sha256((run / "config.toml").read_bytes()).hexdigest(),
+            "commit": checkpoint["commit"],
+            "seed": config.seed,
+            "split_seed": config.data.split_seed,
+            "validation_fraction": config.data.validation_fraction,
+            "sources": ", ".join(source.name for source in config.data.sources),
+            "epochs": position["epoch"],
+            "best_epoch": position["best_epoch"],
+            "seconds": round(position["seconds"]),
+            "experimental_rule": EXPERIMENTAL_RULE,
+        },
+        notice=RESEARCH_USE,
+    )
