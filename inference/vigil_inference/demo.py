@@ -17,13 +17,10 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
-import pydicom
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from rich.console import Console
 from rich.progress import Progress
 
@@ -95,41 +92,16 @@ def _studies(given: Path | None, folder: Path, console: Console) -> list[Path]:
     samples = Path(os.environ.get("VIGIL_DATA", "../shared/data")) / "dicom-samples"
     if given is not None or samples.is_dir():
         source = given or samples
-        found = [p for p in files_in([source]) if p.suffix.lower() not in {".md", ".txt", ".csv"}]
+        found = files_in([source])
         if not found or not all(path.is_file() for path in found):
             raise DemoFailed(f"there are no files in {source}")
         console.print(f"{len(found)} files from {source}", markup=False, highlight=False)
-        return [_with_file_meta(path, folder) for path in found]
+        return found
     console.print(f"{len(_PHANTOMS)} generated radiographs; DICOM=folder sends your own")
     return [
         write_dx(make_phantom(seed, kind, (1536, 1280)), folder / f"phantom-{seed}-{kind}.dcm")
         for seed, kind in enumerate(_PHANTOMS)
     ]
-
-
-def _with_file_meta(path: Path, folder: Path) -> Path:
-    """Return a file that can be sent: a bare data set, or one whose file meta information names
-    another object, as old archives hold them, is copied with file meta information of its own.
-
-    What cannot be read is returned as it is, for the sender or the service to explain.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ds = pydicom.dcmread(path, force=True)
-            meta = ds.file_meta
-            if meta.get("MediaStorageSOPInstanceUID") == ds.SOPInstanceUID:
-                return path
-            meta.MediaStorageSOPClassUID = ds.SOPClassUID
-            meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-            if "TransferSyntaxUID" not in meta:
-                implicit = ds.original_encoding[0]
-                syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-                meta.TransferSyntaxUID = syntax
-            ds.save_as(folder / path.name, enforce_file_format=True)
-    except Exception:  # pydicom's parser raises whatever a damaged file makes it meet
-        return path
-    return folder / path.name
 
 
 @contextlib.contextmanager
