@@ -1,0 +1,30 @@
+// Live updates: the service says which study changed, the page asks for it.
+
+/**
+ * Listen to the service's events for as long as the page is open.
+ * @param {(studyUid: string|null) => void} changed null when anything may have changed
+ * @param {(connected: boolean) => void} connection
+ */
+export function listen(changed, connection) {
+  let source;
+  let retry = 1000;
+  const open = () => {
+    source = new EventSource("/api/events");
+    source.addEventListener("hello", () => {
+      retry = 1000;
+      connection(true);
+      changed(null); // whatever was missed while there was no connection
+    });
+    source.addEventListener("study", (event) => changed(event.data));
+    source.addEventListener("resync", () => changed(null));
+    source.addEventListener("error", () => {
+      connection(false);
+      if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+      setTimeout(open, retry);
+      retry = Math.min(retry * 2, 15000);
+    });
+  };
+  open();
+  window.addEventListener("pagehide", () => source.close());
+  window.addEventListener("pageshow", (event) => event.persisted && open());
+}
