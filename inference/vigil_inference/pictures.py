@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 _JPEG_QUALITY = 90
-_LOWEST_SHOWN = 0.35
-"""Below this share of the full scale a map is transparent, so that it does not fog the picture."""
+_LEAST = 0.001
+"""Probabilities are told apart no further than this from 0 and 1."""
+_LEAST_CONTRAST = 1.0
+"""In logits: a map that is flatter than this says little of where, and is shown faintly."""
 _MOST_OPAQUE = 0.85
 
 
@@ -115,22 +117,28 @@ def encode_png(picture: NDArray[np.uint8]) -> bytes:
 
 
 def render_heat_map(
-    grid: NDArray[np.float32], rows: int, columns: int, full_scale: float
+    grid: NDArray[np.float32], rows: int, columns: int, threshold: float
 ) -> NDArray[np.uint8]:
-    """Return a (rows, columns, 4) BGRA overlay: transparent where nothing speaks for a finding.
+    """Return a (rows, columns, 4) BGRA overlay: the places that speak most for a finding.
+
+    What speaks less for it than half of the picture does is transparent.
 
     Parameters
     ----------
     grid
-        (h, w) in 0 to 1, over the whole picture.
+        (h, w) in 0 to 1: what the probability would be if all of the picture looked like this.
     rows, columns
         Of the picture that it will lie over.
-    full_scale
-        The finding's threshold: a map that nowhere reaches it stays faint, whatever its shape.
+    threshold
+        The finding's; a map that nowhere reaches it stays faint, whatever its shape.
     """
-    smooth = cv2.resize(grid, (columns, rows), interpolation=cv2.INTER_CUBIC).clip(0, 1)
-    top = max(float(smooth.max()), full_scale, 1e-6)
-    strength = ((smooth / top - _LOWEST_SHOWN) / (1 - _LOWEST_SHOWN)).clip(0, 1)
+    bounded = grid.clip(_LEAST, 1 - _LEAST)
+    # Probabilities saturate where logits, which a class activation map adds up, still differ.
+    logits = np.log(bounded / (1 - bounded))
+    smooth = cv2.resize(logits, (columns, rows), interpolation=cv2.INTER_CUBIC)
+    middle, top = float(np.median(smooth)), float(smooth.max())
+    strength = ((smooth - middle) / max(top - middle, _LEAST_CONTRAST)).clip(0, 1)
+    strength *= min(1.0, float(grid.max()) / max(threshold, _LEAST))
     overlay = np.empty((rows, columns, 4), np.uint8)
     # The lower quarter of the palette is near black and would darken the film.
     overlay[..., :3] = cv2.applyColorMap(
