@@ -1,5 +1,7 @@
 """Key Object Selection: the pictures with flags, marked "Of Interest"."""
 
+from copy import deepcopy
+
 from highdicom.ko import KeyObjectSelection
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -49,7 +51,8 @@ def build_key_objects(study: StudyResult) -> Dataset | None:
         # TID 2010 row 8 has no concept name, and forbids one; highdicom writes "Source".
         if item.ValueType == "IMAGE":
             del item.ConceptNameCodeSequence
-    for element in root:
+    # The codes are shared; the caller's selection is the caller's own.
+    for element in deepcopy(root):
         selection.add(element)
     identify_coding_schemes(selection)
     return selection

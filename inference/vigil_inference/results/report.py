@@ -7,6 +7,7 @@ has no region, ends OHIF with an error (measured, see ``docs/decisions/result-ob
 """
 
 from collections.abc import Iterator
+from copy import deepcopy
 
 from highdicom.sr import (
     CodeContentItem,
@@ -88,7 +89,8 @@ def build_report(study: StudyResult) -> Dataset | None:
     )
     if study.predecessor is not None:
         report.PredecessorDocumentsSequence = predecessor_evidence(study.predecessor)
-    for element in _content(study):
+    # The codes are shared; the caller's report is the caller's own.
+    for element in deepcopy(_content(study)):
         report.add(element)
     identify_coding_schemes(report)
     return report

@@ -6,12 +6,19 @@ empty, a value that cannot be decoded counts as not said, and text is carried ov
 """
 
 import contextlib
+import re
 from typing import Any
 
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
+from pydicom.uid import (
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameSingleBitSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+)
 from pydicom.valuerep import VR
 
 from vigil.elements import integer, text, value_of
@@ -52,7 +59,6 @@ _COPIED = (
     "PhysiciansOfRecord",
     "ConsultingPhysicianName",
     "NameOfPhysiciansReadingStudy",
-    "RequestingService",
     "ProcedureCodeSequence",
     "AdmittingDiagnosesDescription",
     "AdmittingDiagnosesCodeSequence",
@@ -81,6 +87,21 @@ _COPIED = (
     "ClinicalTrialTimePointID",
     "TimezoneOffsetFromUTC",
 )
+_MULTI_FRAME = frozenset(
+    {
+        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+        MultiFrameSingleBitSecondaryCaptureImageStorage,
+        MultiFrameTrueColorSecondaryCaptureImageStorage,
+    }
+)
+# What values of these kinds must look like (PS3.5 table 6.2-1). Others are not taken over.
+_FORMS = {
+    VR.AS: re.compile(r"\d{3}[DWMY]"),
+    VR.DA: re.compile(r"(?!0000)\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"),
+    VR.TM: re.compile(r"([01]\d|2[0-3])([0-5]\d(([0-5]\d|60)(\.\d{1,6})?)?)?"),
+}
+_SEXES = frozenset({"M", "F", "O"})
 _TEXT_VRS = frozenset({VR.LO, VR.LT, VR.PN, VR.SH, VR.ST, VR.UC, VR.UT})
 
 
@@ -107,8 +128,11 @@ def patient_and_study(source: Dataset) -> Dataset:
 
 
 def frames_of(source: Dataset) -> list[int] | None:
-    """Return the frame that was read, None where the object is a single picture."""
-    return [1] if "NumberOfFrames" in source else None
+    """Return the frame that was read, None where the SOP class holds single pictures.
+
+    Some of those say ``NumberOfFrames`` all the same, and must not be referenced by frame.
+    """
+    return [1] if text(source, "SOPClassUID") in _MULTI_FRAME else None
 
 
 def size_of(source: Dataset) -> tuple[int, int]:
@@ -153,7 +177,13 @@ def _add(target: Dataset, element: DataElement, *, declared: bool) -> None:
         target.add_new(element.tag, VR.SQ, Sequence(_copied_items(element, declared=declared)))
     elif element.VR in _TEXT_VRS:
         target.add_new(element.tag, element.VR, _texts(element.value, declared=declared))
-    else:
+    elif element.VR in _FORMS:
+        # Dots and colons are the separators of the standard before 1993 (ACR-NEMA).
+        value = re.sub(r"^(\d{4})\.(\d\d)\.(\d\d)$", r"\1\2\3", str(element.value or "").strip())
+        value = re.sub(r"^(\d\d):(\d\d):(\d\d)", r"\1\2\3", value)
+        if _FORMS[VR(element.VR)].fullmatch(value):
+            target.add_new(element.tag, element.VR, value)
+    elif element.keyword != "PatientSex" or element.value in _SEXES:
         value = element.value
         plain = list(value) if isinstance(value, MultiValue) else value
         target.add_new(element.tag, element.VR, plain)
