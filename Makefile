@@ -51,6 +51,6 @@ $(VENV)/.service: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.everything: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Installing the service, the training and the development tools into $(VENV) …"
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.[training,dev]'
+	@echo "Installing the service, training, notebooks and development tools into $(VENV) …"
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[training,notebooks,dev]'
 	@touch $@ $(VENV)/.service
