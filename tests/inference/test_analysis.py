@@ -1,0 +1,199 @@
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from tests.inference.conftest import FakeModel, MakeFile, Until
+from vigil.errors import BundleError, RefusalCode
+from vigil_inference.intake import Source
+from vigil_inference.records import AnalysisRecord
+from vigil_inference.service import Service
+from vigil_inference.settings import Settings
+from vigil_inference.tables import Instance
+
+SOURCE = Source("FOLDER")
+
+
+def rows(service: Service) -> list[Instance]:
+    with service.store.reading() as session:
+        return list(session.scalars(select(Instance).order_by(Instance.id)))
+
+
+def all_done(service: Service) -> Callable[[], bool]:
+    return lambda: all(row.state != "received" for row in rows(service))
+
+
+def test_a_restart_goes_on_with_what_was_accepted_and_analyses_it_once(
+    settings: Settings, model: FakeModel, make_file: MakeFile, until: Until
+) -> None:
+    first = Service(settings, model)
+    for _ in range(3):
+        first.intake.accept(make_file("0.7"), SOURCE)
+    first.store.close()  # it never came to analysing, as after a power cut
+    second = Service(settings, model)
+    second.start()
+    until(all_done(second))
+    second.stop()
+    third = Service(settings, model)
+    third.start()
+    time.sleep(0.2)
+    third.stop()
+    assert len(model.seen) == len(set(model.seen)) == 3
+    fourth = Service(settings, model)
+    assert [row.priority for row in rows(fourth)] == ["URGENT"] * 3
+    fourth.store.close()
+
+
+def test_a_stop_finishes_the_picture_in_work_and_leaves_the_others(
+    settings: Settings, model: FakeModel, make_file: MakeFile, until: Until
+) -> None:
+    model.pause_seconds = 0.3
+    service = Service(settings, model)
+    for _ in range(3):
+        service.intake.accept(make_file(), SOURCE)
+    service.start()
+    until(lambda: model.seen)
+    service.stop()
+    again = Service(settings, model)
+    states = [row.state for row in rows(again)]
+    again.store.close()
+    assert states[0] == "analysed"
+    assert states[-1] == "received"
+
+
+def test_a_result_holds_findings_thresholds_and_what_is_withheld(
+    service: Service, make_file: MakeFile, until: Until
+) -> None:
+    service.intake.accept(make_file("0.7"), SOURCE)
+    service.start()
+    until(all_done(service))
+    [row] = rows(service)
+    service.stop()
+    record = AnalysisRecord.model_validate(row.result)
+    effusion, mass = record.findings
+    assert (effusion.label, effusion.probability, effusion.threshold) == ("Effusion", 0.7, 0.5)
+    assert (effusion.critical_threshold, effusion.flagged) == (0.9, True)
+    assert (effusion.sensitivity, effusion.specificity) == (0.9, 0.7)
+    assert (mass.label, mass.probability, mass.experimental) == ("Mass", None, True)
+    assert mass.withheld == "validated on patients of 15 years and over only"
+    assert record.notes == ("the picture was inverted before it was analysed",)
+    assert (record.bundle_id, record.bundle_digest) == ("fake", "d" * 64)
+    assert record.age_years == 45
+
+
+def test_a_crash_of_the_analysis_is_a_refusal_that_quotes_nothing(
+    service: Service,
+    make_file: MakeFile,
+    until: Until,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    service.intake.accept(make_file("CRASH"), SOURCE)
+    service.intake.accept(make_file("0.95"), SOURCE)
+    service.start()
+    until(all_done(service))
+    crashed, fine = rows(service)
+    service.stop()
+    assert (crashed.state, crashed.code) == ("not_analysed", "INTERNAL_ERROR")
+    assert crashed.reason == "the analysis failed inside the program (RuntimeError)"
+    assert fine.priority == "CRITICAL"
+    assert "Nguyễn" not in "".join(capsys.readouterr())
+
+
+def test_a_picture_that_took_the_process_down_too_often_is_refused_and_others_go_first(
+    settings: Settings, model: FakeModel, make_file: MakeFile, until: Until
+) -> None:
+    service = Service(settings, model)
+    bad = service.intake.accept(make_file("0.1"), SOURCE)
+    for _ in range(settings.analysis_attempts):
+        service.store.begin_attempt(bad.instance_id)  # and then the process died
+    service.intake.accept(make_file("0.1"), SOURCE)
+    service.store.close()
+    again = Service(settings, model)
+    again.start()
+    until(all_done(again))
+    first, second = rows(again)
+    again.stop()
+    assert (first.code, second.state) == ("INTERNAL_ERROR", "analysed")
+    assert model.seen == [second.sop_instance_uid]
+
+
+def test_without_a_model_pictures_wait_and_are_analysed_when_it_comes(
+    settings: Settings,
+    model: FakeModel,
+    make_file: MakeFile,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service = Service(settings.model_copy(update={"model_retry_seconds": 0.05}))
+    monkeypatch.setattr(
+        service.analysis, "_load_model", lambda: (_ for _ in ()).throw(BundleError("altered"))
+    )
+    service.start()
+    service.intake.accept(make_file("0.95"), SOURCE)
+    until(lambda: service.analysis.status.reason == "altered")
+    assert service.checks()["model"] == "altered"
+    assert rows(service)[0].state == "received"
+    monkeypatch.setattr(service.analysis, "_load_model", lambda: model)
+    until(all_done(service))
+    assert service.checks()["model"] == "ok"
+    assert rows(service)[0].priority == "CRITICAL"
+    service.stop()
+
+
+def test_a_bundle_that_is_missing_is_told_and_the_doors_stay_open(
+    settings: Settings, tmp_path: Path, make_file: MakeFile, until: Until
+) -> None:
+    service = Service(settings.model_copy(update={"bundle": tmp_path / "none"}))
+    service.start()
+    until(lambda: "no bundle can be read" in service.analysis.status.reason)
+    service.intake.accept(make_file(), SOURCE)
+    assert service.listener.is_listening
+    assert rows(service)[0].state == "received"
+    service.stop()
+
+
+def test_a_database_that_fails_for_a_moment_costs_no_result(
+    service: Service,
+    make_file: MakeFile,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, failures = service.store.record_result, [1]
+
+    def once(*arguments: object) -> bool:
+        if failures:
+            failures.pop()
+            raise OperationalError("UPDATE", {}, Exception("locked"))
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("vigil_inference.analysis._DATABASE_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(service.store, "record_result", once)
+    service.intake.accept(make_file(), SOURCE)
+    service.start()
+    until(all_done(service))
+    service.stop()
+    assert failures == []
+
+
+def test_a_preview_that_cannot_be_stored_does_not_cost_the_result(
+    service: Service, make_file: MakeFile, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(service.pictures, "save", full)
+    service.intake.accept(make_file("0.95"), SOURCE)
+    service.start()
+    until(all_done(service))
+    [row] = rows(service)
+    service.stop()
+    assert (row.priority, row.has_preview) == ("CRITICAL", False)
+
+
+@pytest.mark.parametrize("code", list(RefusalCode))
+def test_every_refusal_code_fits_its_column(code: RefusalCode) -> None:
+    assert len(code) <= 32

@@ -1,0 +1,170 @@
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import select, text
+
+from tests.inference.conftest import FakeModel
+from vigil.errors import RefusalCode
+from vigil.triage import Priority
+from vigil_inference.headers import Header
+from vigil_inference.records import AnalysisRecord, refuse
+from vigil_inference.store import Arrival, Outcome, Store, create_store_engine, migrate
+from vigil_inference.tables import Base, Instance, State, Study
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    store = Store(f"sqlite:///{tmp_path / 'vigil.sqlite3'}")
+    yield store
+    store.close()
+
+
+def arrival(sop: str, study: str = "1.2", sha256: str = "", **header: str) -> Arrival:
+    return Arrival(
+        Header("1.2.840", sop, study, **header),
+        file_path=f"instances/{sop}.dcm",
+        sha256=sha256 or sop.replace(".", "a").ljust(64, "0"),
+        size_bytes=10,
+        door="C-STORE",
+        calling_ae_title="PACS",
+        received_at=datetime(2026, 11, 21, 8, tzinfo=UTC),
+    )
+
+
+def analysed(priority: Priority) -> AnalysisRecord:
+    return refuse(RefusalCode.NOT_CHEST, "").model_copy(
+        update={"status": "analysed", "code": None, "priority": priority, "reason": "x"}
+    )
+
+
+def read_study(store: Store) -> Study:
+    with store.reading() as session:
+        return session.scalars(select(Study)).one()
+
+
+def test_migrations_from_nothing_give_the_tables_that_the_code_expects(tmp_path: Path) -> None:
+    engine = create_store_engine(f"sqlite:///{tmp_path / 'empty.sqlite3'}")
+    migrate(engine)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+    migrate(engine)  # a second time changes nothing
+    engine.dispose()
+
+
+def test_sqlite_is_in_wal_mode_and_commits_survive_a_power_cut(store: Store) -> None:
+    with store.engine.connect() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 2  # FULL
+        assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+        assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 30000
+
+
+def test_the_first_bytes_under_a_uid_are_kept(store: Store) -> None:
+    first = store.add(arrival("1.2.3", sha256="a" * 64))
+    again = store.add(arrival("1.2.3", sha256="a" * 64))
+    other = store.add(arrival("1.2.3", sha256="b" * 64))
+    elsewhere = store.add(arrival("1.2.3", study="1.9", sha256="c" * 64))
+    assert [r.outcome for r in (first, again, other, elsewhere)] == [
+        Outcome.NEW,
+        Outcome.REPEATED,
+        Outcome.DIFFERS,
+        Outcome.OTHER_STUDY,
+    ]
+    assert {r.instance_id for r in (first, again, other, elsewhere)} == {first.instance_id}
+    assert elsewhere.study_instance_uid == "1.2"
+    with store.reading() as session:
+        assert session.scalars(select(Instance.sha256)).all() == ["a" * 64]
+        assert session.scalars(select(Study.study_instance_uid)).all() == ["1.2"]
+
+
+@pytest.mark.parametrize(
+    ("priorities", "expected"),
+    [
+        ([Priority.CRITICAL, Priority.ROUTINE], Priority.CRITICAL),
+        ([Priority.ROUTINE, Priority.URGENT, Priority.ROUTINE], Priority.URGENT),
+        ([Priority.ROUTINE], Priority.ROUTINE),
+    ],
+)
+def test_a_priority_is_raised_and_never_lowered_by_a_later_picture(
+    store: Store, priorities: list[Priority], expected: Priority
+) -> None:
+    for number, priority in enumerate(priorities):
+        recorded = store.add(arrival(f"1.2.{number}"))
+        assert store.record_result(recorded.instance_id, analysed(priority))
+    study = read_study(store)
+    assert study.priority is expected
+    assert study.reading_order == expected.reading_order
+
+
+def test_a_refused_picture_lowers_nothing_and_hides_nothing(store: Store) -> None:
+    first, second = store.add(arrival("1.2.1")), store.add(arrival("1.2.2"))
+    store.record_result(first.instance_id, analysed(Priority.URGENT))
+    store.record_result(second.instance_id, refuse(RefusalCode.NOT_FRONTAL, "lateral"))
+    assert read_study(store).priority is Priority.URGENT
+    assert read_study(store).state == State.ANALYSED
+
+
+def test_a_result_is_recorded_once(store: Store) -> None:
+    recorded = store.add(arrival("1.2.1"))
+    assert store.record_result(recorded.instance_id, analysed(Priority.URGENT))
+    assert not store.record_result(recorded.instance_id, analysed(Priority.CRITICAL))
+    assert read_study(store).priority is Priority.URGENT
+    assert store.waiting() == []
+    assert store.begin_attempt(recorded.instance_id) is None
+
+
+def test_a_study_is_not_analysed_only_when_all_its_pictures_are_not(store: Store) -> None:
+    first, second = store.add(arrival("1.2.1")), store.add(arrival("1.2.2"))
+    store.record_result(first.instance_id, refuse(RefusalCode.NOT_CHEST, "hand"))
+    assert read_study(store).state == State.RECEIVED
+    store.record_result(second.instance_id, refuse(RefusalCode.NOT_CHEST, "hand"))
+    assert read_study(store).state == State.NOT_ANALYSED
+    store.add(arrival("1.2.3"))
+    assert read_study(store).state == State.RECEIVED
+
+
+def test_pictures_that_never_failed_are_queued_before_those_that_did(store: Store) -> None:
+    ids = [store.add(arrival(f"1.2.{n}")).instance_id for n in range(3)]
+    assert store.begin_attempt(ids[0]) == 0
+    assert [task.instance_id for task in store.waiting()] == [ids[1], ids[2], ids[0]]
+    store.end_attempt(ids[0])
+    assert [task.instance_id for task in store.waiting()] == ids
+
+
+def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
+    def fail() -> None:
+        with store.writing() as session:
+            session.add(Study(study_instance_uid="1.2", received_at=datetime.now(UTC)))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with store.reading() as session:
+        assert session.scalars(select(Study)).all() == []
+    assert store.add(arrival("1.2.1")).outcome is Outcome.NEW
+
+
+def test_a_picture_of_another_patient_in_the_same_study_is_marked(store: Store) -> None:
+    store.add(arrival("1.2.1", patient_id="P1", patient_name="Nguyễn^An"))
+    assert not read_study(store).identity_conflict
+    store.add(arrival("1.2.2", patient_id="P2", patient_name="Trần^Bình"))
+    study = read_study(store)
+    assert study.identity_conflict
+    assert (study.patient_id, study.patient_name) == ("P1", "Nguyễn^An")
+
+
+def test_the_stored_document_names_threshold_bundle_and_software(store: Store) -> None:
+    assert FakeModel().manifest.findings[0].flag.threshold == 0.5
+    recorded = store.add(arrival("1.2.1"))
+    store.record_result(recorded.instance_id, analysed(Priority.ROUTINE))
+    with store.reading() as session:
+        instance = session.scalars(select(Instance)).one()
+    assert AnalysisRecord.model_validate(instance.result) == analysed(Priority.ROUTINE)
+    assert instance.analysed_at is not None
+    assert instance.analysed_at.tzinfo is UTC
+    assert instance.received_at == datetime(2026, 11, 21, 8, tzinfo=UTC)
