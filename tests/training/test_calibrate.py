@@ -4,16 +4,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vigil_training.calibrate import (
+    Goals,
     Validation,
     alarm_threshold,
     attribute_point,
-    critical_threshold,
     flag_threshold,
     operate,
     operating_point,
     platt,
     probabilities,
     sigmoid,
+    specific_threshold,
 )
 
 
@@ -69,10 +70,10 @@ def test_a_flag_reaches_its_sensitivity_at_the_least_cost(
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.floats(0.01, 0.99), st.booleans()), min_size=2, max_size=60))
-def test_a_critical_threshold_reaches_its_specificity(rows: list[tuple[float, bool]]) -> None:
+def test_a_specific_threshold_reaches_its_specificity(rows: list[tuple[float, bool]]) -> None:
     probability = np.asarray([p for p, _ in rows])
     truth = np.asarray([t for _, t in rows])
-    point = operating_point(probability, truth, critical_threshold(probability, truth, 0.95))
+    point = operating_point(probability, truth, specific_threshold(probability, truth, 0.95))
     assert point.specificity is None or point.specificity >= 0.95 - 1e-9
     assert 0 <= point.threshold <= 1
 
@@ -86,23 +87,48 @@ def _validation(shift: float, positives: int, patients_each: int = 1) -> Validat
 
 
 def test_a_finding_is_experimental_by_the_written_rule_only() -> None:
-    good = operate(_validation(2.5, 60), 0.9, 0.95, samples=200)
+    goals = Goals(target_sensitivity=0.9)
+    good = operate(_validation(2.5, 60), goals, samples=200)
     assert not good.experimental
     assert good.interval is not None
     assert good.interval.low > 0.7
+    assert operate(_validation(2.5, 19), goals, samples=200).experimental
+    assert operate(_validation(2.5, 60, patients_each=4), goals, samples=200).experimental
+    assert operate(_validation(0.5, 60), goals, samples=200).experimental
+
+
+def test_a_finding_that_is_seen_reaches_its_goals() -> None:
+    goals = Goals(target_sensitivity=0.9, least_specificity=0.7, critical_specificity=0.95)
+    good = operate(_validation(2.5, 60), goals, samples=200)
     assert good.flag.sensitivity is not None
     assert good.flag.sensitivity >= 0.9
     assert good.critical is not None
     assert good.critical.specificity is not None
     assert good.critical.specificity >= 0.95
     assert good.critical.threshold >= good.flag.threshold
-    assert operate(_validation(2.5, 19), 0.9, None, samples=200).experimental
-    assert operate(_validation(2.5, 60, patients_each=4), 0.9, None, samples=200).experimental
-    assert operate(_validation(0.5, 60), 0.9, None, samples=200).experimental
+
+
+def test_a_flag_does_not_buy_sensitivity_below_the_least_specificity() -> None:
+    validation = _validation(1.5, 60)
+    greedy = operate(validation, Goals(0.99, least_specificity=0.0), samples=200)
+    bounded = operate(validation, Goals(0.99, least_specificity=0.75), samples=200)
+    assert not greedy.experimental
+    assert greedy.flag.specificity is not None
+    assert greedy.flag.specificity < 0.7
+    assert bounded.flag.specificity is not None
+    assert bounded.flag.specificity >= 0.75
+
+
+def test_an_experimental_finding_is_flagged_rarely_and_never_critical() -> None:
+    weak = operate(_validation(0.3, 60), Goals(0.9, critical_specificity=0.95), samples=200)
+    assert weak.experimental
+    assert weak.critical is None
+    assert weak.flag.specificity is not None
+    assert weak.flag.specificity >= 0.95
 
 
 def test_a_finding_without_a_positive_still_has_an_honest_operation() -> None:
-    nothing = operate(_validation(0, 0), 0.9, 0.95, samples=20)
+    nothing = operate(_validation(0, 0), Goals(0.9, critical_specificity=0.95), samples=20)
     assert nothing.experimental
     assert nothing.auroc is None
     assert nothing.flag.sensitivity is None

@@ -36,7 +36,7 @@ def test_the_committed_run_has_sixteen_findings_and_keeps_children_apart() -> No
         ('label = "Effusion"', 'label = "Covfefe"', "unknown label Covfefe"),
         ('label = "Effusion"', 'label = "COVID-19"', "no source holds negatives"),
         ('key = "Effusion"', 'key = "Cardiomegaly"', "same key"),
-        ("phantoms = 160", 'phantoms = 160\nmanifest = "m.csv"', "either `manifest` or `phantoms`"),
+        ("phantoms = 120", 'phantoms = 120\nmanifest = "m.csv"', "either `manifest` or `phantoms`"),
         ("[network]", "[network", "is not TOML"),
     ],
 )

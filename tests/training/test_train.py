@@ -43,8 +43,8 @@ def test_a_handful_of_pictures_is_learnt_by_heart() -> None:
 @pytest.fixture
 def small_run(tmp_path: Path) -> Path:
     text = SMOKE.read_text(encoding="utf-8")
-    for old, new in (("phantoms = 160", "phantoms = 40"), ("size = 64", "size = 32"),
-                     ("pictures_per_epoch = 128", "pictures_per_epoch = 24"),
+    for old, new in (("phantoms = 120", "phantoms = 40"), ("size = 64", "size = 32"),
+                     ("pictures_per_epoch = 96", "pictures_per_epoch = 24"),
                      ("batch = 16", "batch = 8"),
                      ("stochastic_depth = 0.0", "stochastic_depth = 0.2"),
                      ("validation_fraction = 0.4", "validation_fraction = 0.5")):  # fmt: skip

@@ -3,11 +3,14 @@
 All of it is arithmetic on arrays: no torch, no files. Rules, not taste:
 
 - *Calibration.* Platt's: ``sigmoid(slope * logit + intercept)``, with Platt's smoothed targets.
-- *Flag.* The highest threshold at which the sensitivity reaches the finding's target.
-- *Critical.* The lowest threshold, not below the flag's, at which the specificity reaches its
-  target.
 - *Experimental.* Fewer than 20 positive validation patients, or a 95 % bootstrap interval of the
   AUROC within sources that begins below 0.70.
+- *Flag.* The highest threshold at which the sensitivity reaches the finding's target, but none
+  that flags more of the healthy than the least specificity allows. An experimental finding is
+  flagged at a high specificity instead: reaching a sensitivity with it would flag half of all
+  films.
+- *Critical.* The lowest threshold, not below the flag's, at which the specificity reaches its
+  target. An experimental finding has none.
 """
 
 from dataclasses import dataclass
@@ -45,6 +48,16 @@ class Validation:
     def positive_patients(self) -> int:
         """How many patients have a positive picture."""
         return int(np.unique(self.patients[self.truth]).size)
+
+
+@dataclass(frozen=True)
+class Goals:
+    """What a finding's thresholds are to reach; ``critical_specificity`` None is never critical."""
+
+    target_sensitivity: float
+    least_specificity: float = 0.75
+    critical_specificity: float | None = None
+    experimental_specificity: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -140,59 +153,63 @@ def flag_threshold(
     return (last + float(below.max())) / 2 if below.size else last / 2
 
 
-def critical_threshold(
+def specific_threshold(
     probability: NDArray[np.float64], truth: NDArray[np.bool_], specificity: float
 ) -> float:
-    """Return the lowest threshold that reaches a specificity; 1 without a negative."""
+    """Return the lowest threshold that reaches a specificity, halfway to the picture above it.
+
+    Without a negative it is 1.
+    """
     negative = np.sort(probability[~truth])
     if negative.size == 0:
         return 1.0
     allowed = int(np.floor((1 - specificity) * negative.size + 1e-9))
+    if allowed >= negative.size:
+        return 0.0
     last = float(negative[negative.size - 1 - allowed])
     above = probability[probability > last]
     return (last + float(above.min())) / 2 if above.size else (last + 1) / 2
 
 
-def operate(
-    validation: Validation,
-    target_sensitivity: float,
-    critical_specificity: float | None,
-    samples: int = 1000,
-) -> Operation:
+def operate(validation: Validation, goals: Goals, samples: int = 1000) -> Operation:
     """Calibrate a finding and choose its thresholds by the rules above.
 
     Parameters
     ----------
     validation
         The finding's validation pictures.
-    target_sensitivity
-        What the flag must reach.
-    critical_specificity
-        What the critical threshold must reach; None for a finding that is never critical.
+    goals
+        What the thresholds are to reach.
     samples
         Bootstrap samples of the AUROC's interval.
     """
-    truth = validation.truth
-    calibration = platt(validation.logits, truth)
-    probability = probabilities(validation.logits, calibration)
-    threshold = flag_threshold(probability, truth, target_sensitivity)
-    flag = operating_point(probability, truth, threshold)
-    critical = None
-    if critical_specificity is not None:
-        threshold = critical_threshold(probability, truth, critical_specificity)
-        critical = operating_point(probability, truth, max(threshold, flag.threshold))
+    truth, logits = validation.truth, validation.logits
     interval = auroc_interval(
-        truth, validation.logits, validation.patients, samples, strata=validation.sources
+        truth, logits, validation.patients, samples, strata=validation.sources
     )
     few = validation.positive_patients < EXPERIMENTAL_BELOW_PATIENTS
+    experimental = few or interval is None or interval.low < EXPERIMENTAL_BELOW_AUROC
+    calibration = platt(logits, truth)
+    probability = probabilities(logits, calibration)
+    if experimental:
+        threshold = specific_threshold(probability, truth, goals.experimental_specificity)
+    else:
+        threshold = max(
+            flag_threshold(probability, truth, goals.target_sensitivity),
+            specific_threshold(probability, truth, goals.least_specificity),
+        )
+    critical = None
+    if goals.critical_specificity is not None and not experimental:
+        high = specific_threshold(probability, truth, goals.critical_specificity)
+        critical = operating_point(probability, truth, max(high, threshold))
     return Operation(
         calibration=calibration,
-        flag=flag,
+        flag=operating_point(probability, truth, threshold),
         critical=critical,
-        auroc=auroc(truth, validation.logits, validation.sources),
+        auroc=auroc(truth, logits, validation.sources),
         interval=interval,
         positive_patients=validation.positive_patients,
-        experimental=few or interval is None or interval.low < EXPERIMENTAL_BELOW_AUROC,
+        experimental=experimental,
     )
 
 

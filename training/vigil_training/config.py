@@ -83,12 +83,18 @@ class FindingConfig(_Strict):
 
     Attributes
     ----------
+    priority
+        What a flag asks for; an experimental finding never asks for more than ROUTINE.
     target_sensitivity
         What the flag's threshold must reach on the validation patients, at the smallest loss of
         specificity.
+    least_specificity
+        What it must not fall below for that: a finding that is seen weakly would flag every film.
     critical
         Whether there is a second threshold, at ``critical_specificity`` or better, that makes a
         picture CRITICAL.
+    experimental_specificity
+        Where the flag of an experimental finding lies instead.
     """
 
     key: str
@@ -98,6 +104,8 @@ class FindingConfig(_Strict):
     priority: Literal[Priority.URGENT, Priority.ROUTINE] = Priority.URGENT
     critical: bool = False
     target_sensitivity: float = Field(default=0.8, gt=0, le=1)
+    least_specificity: float = Field(default=0.75, ge=0, lt=1)
+    experimental_specificity: float = Field(default=0.95, ge=0, lt=1)
     critical_specificity: float = Field(default=0.95, gt=0, lt=1)
 
     @model_validator(mode="after")

@@ -24,10 +24,12 @@ from vigil.bundle import (
     write_manifest,
 )
 from vigil.errors import BundleError, ConfigurationError
+from vigil.triage import Priority
 from vigil_training.augment import Corruption, apply_corruption
 from vigil_training.calibrate import (
     EXPERIMENTAL_RULE,
     AttributePoint,
+    Goals,
     Operation,
     Validation,
     attribute_point,
@@ -144,8 +146,13 @@ def _operate(
         validation = Validation(
             logits[known, index], targets[known, index], patients[known], sources[known]
         )
-        specificity = finding.critical_specificity if finding.critical else None
-        operations.append(operate(validation, finding.target_sensitivity, specificity, samples))
+        goals = Goals(
+            target_sensitivity=finding.target_sensitivity,
+            least_specificity=finding.least_specificity,
+            critical_specificity=finding.critical_specificity if finding.critical else None,
+            experimental_specificity=finding.experimental_specificity,
+        )
+        operations.append(operate(validation, goals, samples))
     return tuple(operations)
 
 
@@ -281,7 +288,8 @@ def _manifest(
                 calibration=operation.calibration,
                 flag=operation.flag,
                 critical=operation.critical,
-                priority=finding.priority,
+                # What was not shown to see a disease must not reorder a worklist.
+                priority=Priority.ROUTINE if operation.experimental else finding.priority,
                 experimental=operation.experimental,
             )
             for finding, operation in zip(config.findings, operations, strict=True)

@@ -26,7 +26,14 @@ from torch.utils.data import DataLoader
 
 from vigil.errors import ConfigurationError
 from vigil_training.augment import Augmentation
-from vigil_training.checkpoint import Learner, Position, load_checkpoint, save, save_checkpoint
+from vigil_training.checkpoint import (
+    CHECKPOINT_NAME,
+    Learner,
+    Position,
+    load_checkpoint,
+    save,
+    save_checkpoint,
+)
 from vigil_training.config import OptimisationConfig, RunConfig, load_config
 from vigil_training.dataset import (
     PictureCache,
@@ -84,8 +91,12 @@ def train(config_path: Path, data: Path | None, out: Path, resume: bool = False)
     """
     config, console = load_config(config_path), Console(stderr=True)
     options, findings = config.optimisation, len(config.findings)
+    _check_folder(config_path, out, resume)
     examples = load_examples(config, data)
-    _prepare_folder(config_path, out, resume)
+    if not resume:
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(config_path, out / "config.toml")
+        (out / "log.jsonl").unlink(missing_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(_cores())
@@ -266,19 +277,15 @@ def validation_auroc(
     return found
 
 
-def _prepare_folder(config_path: Path, out: Path, resume: bool) -> None:
-    kept = out / "config.toml"
-    if resume:
-        if not (out / "checkpoint.pt").is_file():
-            raise ConfigurationError(f"{out}: there is no checkpoint to go on from")
-        if kept.read_bytes() != config_path.read_bytes():
-            raise ConfigurationError(f"{out}: the run was started with another configuration")
-        return
-    if (out / "checkpoint.pt").exists():
-        raise ConfigurationError(f"{out}: holds a run; add --resume, or choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(config_path, kept)
-    (out / "log.jsonl").unlink(missing_ok=True)
+def _check_folder(config_path: Path, out: Path, resume: bool) -> None:
+    """Refuse to write over a run, or to go on with another."""
+    if not resume:
+        if (out / CHECKPOINT_NAME).exists():
+            raise ConfigurationError(f"{out}: holds a run; add --resume, or choose another --out")
+    elif not (out / CHECKPOINT_NAME).is_file():
+        raise ConfigurationError(f"{out}: there is no checkpoint to go on from")
+    elif (out / "config.toml").read_bytes() != config_path.read_bytes():
+        raise ConfigurationError(f"{out}: the run was started with another configuration")
 
 
 def _cores() -> int:

@@ -24,7 +24,8 @@ def import_torchxrayvision() -> ModuleType:
     """
     import_torchvision_models()
     try:
-        with warnings.catch_warnings():  # its import turns every warning off
+        with warnings.catch_warnings():  # its import would turn every warning off for good
+            warnings.simplefilter("ignore")
             return importlib.import_module("torchxrayvision")
     except ImportError as error:
         raise ConfigurationError(
