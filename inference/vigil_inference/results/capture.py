@@ -7,6 +7,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from vigil.elements import integer
 from vigil_inference.results.codes import SOURCE_OF_PROCESSING
 from vigil_inference.results.document import new_object
 from vigil_inference.results.drawing import Drawing, draw
@@ -30,8 +31,8 @@ def build_captures(study: StudyResult) -> tuple[Dataset, ...]:
     if not study.options.captures or study.options.profile is Profile.CADT:
         return ()
     return tuple(
-        _build(study, picture, number)
-        for number, picture in enumerate(study.pictures, start=1)
+        _build(study, picture)
+        for picture in study.pictures
         if picture.flags and picture.pixels is not None
     )
 
@@ -60,10 +61,11 @@ def draw_capture(study: StudyResult, picture: PictureResult) -> NDArray[np.uint8
     return draw(drawing, phrases)
 
 
-def _build(study: StudyResult, picture: PictureResult, number: int) -> Dataset:
+def _build(study: StudyResult, picture: PictureResult) -> Dataset:
     uid = sop_instance_uid(study, ObjectKind.CAPTURE, picture)
-    capture = new_object(study, ObjectKind.CAPTURE, SecondaryCaptureImageStorage, uid)
-    capture.InstanceNumber = number
+    capture = new_object(study, ObjectKind.CAPTURE, SecondaryCaptureImageStorage, uid, picture)
+    # The source's own number: one by the place in the study would change with a later picture.
+    capture.InstanceNumber = max(1, integer(picture.source, "InstanceNumber"))
     # General Series, PS3.3 C.7.3.1: Laterality is due unless the part is unpaired.
     capture.BodyPartExamined = "CHEST"
     # SC Equipment, C.8.6.1.

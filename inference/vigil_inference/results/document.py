@@ -20,7 +20,7 @@ from vigil.elements import text
 from vigil.gate import OWN_MANUFACTURER
 from vigil_inference.results.identity import ObjectKind, series_instance_uid
 from vigil_inference.results.source import patient_and_study, reference_to
-from vigil_inference.results.study import Predecessor, StudyResult
+from vigil_inference.results.study import PictureResult, Predecessor, StudyResult
 
 MODEL_NAME = "Vigil chest X-ray triage"
 SERIES_DESCRIPTION = "AI CXR triage (research use only)"
@@ -43,7 +43,11 @@ _KNOWN_SCHEMES = frozenset({"DCM", "SCT", "UCUM", "LN", "RFC5646"})
 
 
 def new_object(
-    study: StudyResult, kind: ObjectKind, sop_class_uid: str, sop_instance_uid: str
+    study: StudyResult,
+    kind: ObjectKind,
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    picture: PictureResult | None = None,
 ) -> Dataset:
     """Return an object with its patient, study, series, equipment and SOP common modules.
 
@@ -57,8 +61,12 @@ def new_object(
         Which series it goes into.
     sop_class_uid, sop_instance_uid
         What it is, and which.
+    picture
+        The picture that the object is of, if it is not of the whole study: such an object is the
+        same whatever pictures join the study later.
     """
-    dataset = patient_and_study(study.pictures[0].source)
+    dataset = patient_and_study((picture or study.pictures[0]).source)
+    timestamp = study.timestamp if picture is None else picture.analysed_at
     series_number, modality = _SERIES[kind]
     dataset.SOPClassUID = sop_class_uid
     dataset.SOPInstanceUID = sop_instance_uid
@@ -71,7 +79,7 @@ def new_object(
     dataset.ManufacturerModelName = MODEL_NAME
     dataset.SoftwareVersions = software_versions(study)
     dataset.DeviceSerialNumber = study.device_serial_number
-    date, time = _date_and_time(study.timestamp, text(dataset, "TimezoneOffsetFromUTC"))
+    date, time = _date_and_time(timestamp, text(dataset, "TimezoneOffsetFromUTC"))
     dataset.InstanceCreationDate = dataset.ContentDate = date
     dataset.InstanceCreationTime = dataset.ContentTime = time
     dataset.file_meta = _file_meta(study, sop_class_uid, sop_instance_uid)

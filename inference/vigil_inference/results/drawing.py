@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vigil.triage import Flag, Priority
 from vigil_inference.results.language import DISCLAIMER, Phrases, percent
-from vigil_inference.results.region import outline_of
+from vigil_inference.results.region import emphasis_of, outline_of
 
 WIDTH = 1024
 LARGEST_HEIGHT = 1024
@@ -52,8 +52,7 @@ _ROW = 34
 _NOTE = 28
 _FOOTER = 84
 _PANEL = (WIDTH - 3 * _MARGIN) // 2
-_STRONGEST = 0.6
-_LOWEST_SHOWN = 0.35
+_STRONGEST = 0.7
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +116,7 @@ def draw(drawing: Drawing, phrases: Phrases) -> _Picture:
         _write(pen, (middle, top + height + 15), caption, 16, _GREY, "mm")
     y = top + height + _CAPTION
     for flag, colour in zip(flags, _COLOURS, strict=False):
-        _legend_row(pen, y, flag, colour, phrases, has_map=flag.label in drawing.maps)
+        _legend_row(pen, y, flag, colour, phrases, has_map=_has_place(drawing, flag))
         y += _ROW
     for line in (phrases.more.format(left_over) if left_over else "", drawing.note):
         if line:
@@ -143,16 +142,16 @@ def _heat(radiograph: _Picture, drawing: Drawing, flags: Sequence[Flag]) -> _Pic
     rows, columns = radiograph.shape[:2]
     picture = radiograph.astype(np.float32)
     shown = [
-        (drawing.maps[flag.label].astype(np.float32), colour)
+        (drawing.maps[flag.label], colour)
         for flag, colour in zip(flags, _COLOURS, strict=False)
-        if flag.label in drawing.maps
+        if _has_place(drawing, flag)
     ]
     for map_, colour in shown:
-        low, high = float(map_.min()), float(map_.max())
-        share = (map_ - low) / max(high - low, 1e-6)
-        smooth = cv2.resize(share, (columns, rows), interpolation=cv2.INTER_CUBIC)
-        strength = np.clip((smooth - _LOWEST_SHOWN) / (1 - _LOWEST_SHOWN), 0, 1)
-        alpha = (_STRONGEST * strength / len(shown) ** 0.5)[..., np.newaxis]
+        emphasis = emphasis_of(map_)
+        if emphasis is None:
+            continue
+        smooth = cv2.resize(emphasis, (columns, rows), interpolation=cv2.INTER_CUBIC)
+        alpha = (_STRONGEST * np.clip(smooth, 0, 1) / len(shown) ** 0.5)[..., np.newaxis]
         picture = picture * (1 - alpha) + np.array(colour, np.float32) * alpha
     heat = np.rint(picture).astype(np.uint8)
     for map_, colour in shown:
@@ -163,6 +162,10 @@ def _heat(radiograph: _Picture, drawing: Drawing, flags: Sequence[Flag]) -> _Pic
             cv2.polylines(heat, [points], True, (10, 10, 10), 4, cv2.LINE_AA, shift=4)
             cv2.polylines(heat, [points], True, colour, 2, cv2.LINE_AA, shift=4)
     return heat
+
+
+def _has_place(drawing: Drawing, flag: Flag) -> bool:
+    return flag.label in drawing.maps and emphasis_of(drawing.maps[flag.label]) is not None
 
 
 def _header(pen: ImageDraw.ImageDraw, phrases: Phrases, priority: Priority) -> None:

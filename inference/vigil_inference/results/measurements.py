@@ -65,9 +65,10 @@ def _group(
     image = SourceImageForRegion(
         text(source, "SOPClassUID"), text(source, "SOPInstanceUID"), frames_of(source)
     )
+    level = f"{study.options.region_level:.6g}"
     parameters = [
         f"threshold {flag.threshold:.6g}",
-        f"region at {study.options.region_level:.6g} of the map's range",
+        f"region level {level} between median and highest logit of the map",
         *([f"bundle SHA-256 {study.bundle_digest}"] if study.bundle_digest else []),
     ]
     return PlanarROIMeasurementsAndQualitativeEvaluations(

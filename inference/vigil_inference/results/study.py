@@ -82,7 +82,8 @@ class ResultOptions:
     refusals
         Whether a study of which nothing could be analysed gets a report that says why.
     region_level
-        Where a region ends: this share of the way from its map's lowest to its highest value.
+        Where a region ends: this share of the way from its map's median to its highest place, in
+        logits.
     """
 
     profile: Profile = Profile.FINDINGS
@@ -124,6 +125,8 @@ class PictureResult:
     ----------
     source
         The picture's header, without pixels.
+    analysed_at
+        When it was analysed or refused, with its time zone: the only clock that its objects know.
     priority, code, reason, findings, flags, withheld, notes
         As in :class:`vigil.triager.TriageResult`.
     maps
@@ -131,9 +134,15 @@ class PictureResult:
     pixels
         (rows, columns) uint16 or uint8 display values as analysed, of any size; None where no
         capture is to be drawn.
+
+    Raises
+    ------
+    ValueError
+        If the time has no zone.
     """
 
     source: Dataset = field(repr=False)
+    analysed_at: datetime
     priority: Priority
     code: RefusalCode | None = None
     reason: str = ""
@@ -144,11 +153,18 @@ class PictureResult:
     maps: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict, repr=False)
     pixels: NDArray[np.uint16] | NDArray[np.uint8] | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        if self.analysed_at.tzinfo is None:
+            raise ValueError("the time of the analysis has no time zone, expected one")
+
     @classmethod
-    def from_triage(cls, source: Dataset, result: "TriageResult") -> "PictureResult":
+    def from_triage(
+        cls, source: Dataset, result: "TriageResult", analysed_at: datetime
+    ) -> "PictureResult":
         """Take what the core said of the picture with this header."""
         return cls(
             source=source,
+            analysed_at=analysed_at,
             priority=result.priority,
             code=result.code,
             reason=result.reason,
@@ -184,8 +200,6 @@ class StudyResult:
         The bundle that judged.
     namespace
         The installation's own UUID, from which its UIDs are derived.
-    timestamp
-        When the result was made, with its time zone; the objects' dates and times.
     options
         What the site wants.
     predecessor
@@ -198,14 +212,13 @@ class StudyResult:
     Raises
     ------
     ValueError
-        If there is no picture, the pictures are of several studies, or the time has no zone.
+        If there is no picture, or the pictures are of several studies.
     """
 
     pictures: tuple[PictureResult, ...]
     bundle_id: str
     bundle_digest: str
     namespace: uuid.UUID
-    timestamp: datetime
     options: ResultOptions = ResultOptions()
     predecessor: Predecessor | None = None
     software_version: str = vigil.__version__
@@ -216,8 +229,6 @@ class StudyResult:
             raise ValueError("the study has no picture, expected at least one")
         if len({picture.source.StudyInstanceUID for picture in self.pictures}) > 1:
             raise ValueError("the pictures are of several studies, expected one")
-        if self.timestamp.tzinfo is None:
-            raise ValueError("the timestamp has no time zone, expected one")
         object.__setattr__(self, "pictures", tuple(sorted(self.pictures, key=_place)))
         if not self.device_serial_number:
             object.__setattr__(self, "device_serial_number", self.namespace.hex[:16])
@@ -226,6 +237,11 @@ class StudyResult:
     def study_instance_uid(self) -> str:
         """The study's UID."""
         return str(self.pictures[0].source.StudyInstanceUID)
+
+    @property
+    def timestamp(self) -> datetime:
+        """When the last of the pictures was analysed; the documents' date and time."""
+        return max(picture.analysed_at for picture in self.pictures)
 
     @property
     def analysed(self) -> tuple[PictureResult, ...]:

@@ -16,6 +16,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
 )
+
 from tests.inference.results.studies import (
     make_map,
     make_picture,
@@ -23,7 +24,6 @@ from tests.inference.results.studies import (
     make_source,
     make_study,
 )
-
 from vigil.errors import RefusalCode
 from vigil.findings import LABELS
 from vigil_inference.results import (

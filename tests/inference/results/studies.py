@@ -55,6 +55,7 @@ def make_picture(
     notes: tuple[str, ...] = (),
     withheld: Mapping[str, str] | None = None,
     threshold: float = 0.5,
+    analysed_at: datetime = TIMESTAMP,
 ) -> PictureResult:
     """Return an analysed picture: what is at or over the threshold is flagged and has a map."""
     probabilities = {"Effusion": 0.914, "Mass": 0.12} if probabilities is None else probabilities
@@ -66,6 +67,7 @@ def make_picture(
     phantom = _phantom(3, "effusion", (300, 250))
     return PictureResult(
         source=make_source() if source is None else source,
+        analysed_at=analysed_at,
         priority=Priority.URGENT if flags else Priority.ROUTINE,
         findings=probabilities,
         flags=flags,
@@ -82,6 +84,7 @@ def make_refusal(
     """Return a picture that was not analysed."""
     return PictureResult(
         source=make_source() if source is None else source,
+        analysed_at=TIMESTAMP,
         priority=Priority.NOT_ANALYSED,
         code=code,
         reason="the pixels end before the picture does",
@@ -99,7 +102,6 @@ def make_study(*pictures: PictureResult, **changes: object) -> StudyResult:
         "bundle_id": "cxr-test-1",
         "bundle_digest": DIGEST,
         "namespace": NAMESPACE,
-        "timestamp": TIMESTAMP,
         "options": ResultOptions(**options),  # type: ignore[arg-type]
         "software_version": "0.1.0",
     }

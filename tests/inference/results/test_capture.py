@@ -4,8 +4,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.uid import SecondaryCaptureImageStorage
-from tests.inference.results.studies import make_map, make_picture, make_source, make_study
 
+from tests.inference.results.studies import make_map, make_picture, make_source, make_study
 from vigil.dicom import describe
 from vigil.errors import ImageRefused, RefusalCode
 from vigil.findings import LABELS

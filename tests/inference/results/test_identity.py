@@ -1,9 +1,16 @@
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
-from tests.inference.results.studies import make_picture, make_refusal, make_source, make_study
 
+from tests.inference.results.studies import (
+    TIMESTAMP,
+    make_picture,
+    make_refusal,
+    make_source,
+    make_study,
+)
 from vigil.errors import RefusalCode
 from vigil_inference.results import (
     Language,
@@ -78,13 +85,19 @@ def test_a_picture_that_failed_and_is_analysed_later_gives_another_report():
     assert build_report(failed).SOPInstanceUID != build_report(analysed).SOPInstanceUID
 
 
-def test_a_later_picture_gives_another_report_and_leaves_the_first_capture_as_it_was():
-    first = make_picture(source=make_source(number=1))
-    second = make_picture(source=make_source(number=2))
+@pytest.mark.parametrize("number", [1, 3], ids=["before", "after"])
+def test_a_later_picture_gives_another_report_and_leaves_the_first_capture_as_it_was(number):
+    first = make_picture(source=make_source(number=2))
+    second = make_picture(
+        source=make_source(number=number, PatientAge="044Y"),
+        analysed_at=TIMESTAMP + timedelta(minutes=5),
+    )
     alone, both = build_results(make_study(first)), build_results(make_study(first, second))
     assert alone[0].SOPInstanceUID != both[0].SOPInstanceUID
-    assert to_bytes(alone[1]) == to_bytes(both[1])
-    assert [capture.InstanceNumber for capture in both[1:]] == [1, 2]
+    captures = {capture.SOPInstanceUID: to_bytes(capture) for capture in both[1:]}
+    assert len(captures) == 2
+    assert captures[alone[1].SOPInstanceUID] == to_bytes(alone[1])
+    assert sorted(capture.InstanceNumber for capture in both[1:]) == sorted([2, number])
 
 
 def test_the_objects_of_a_study_all_have_uids_of_their_own():

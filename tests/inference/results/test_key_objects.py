@@ -1,8 +1,8 @@
 import highdicom
 import pydicom
 from pydicom.filebase import DicomBytesIO
-from tests.inference.results.studies import make_picture, make_source, make_study
 
+from tests.inference.results.studies import make_picture, make_source, make_study
 from vigil_inference.results import Profile, build_key_objects, to_bytes
 
 

@@ -9,6 +9,7 @@ import httpx
 import pydicom
 import pytest
 from pynetdicom import AE
+
 from tests.inference.results.conftest import Files
 from tests.system.peers import HOST, Program, find_tool, free_port, wait_until
 

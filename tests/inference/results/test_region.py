@@ -1,8 +1,8 @@
 import cv2
 import numpy as np
 import pytest
-from tests.inference.results.studies import make_map
 
+from tests.inference.results.studies import make_map
 from vigil.gate import Appearance
 from vigil.radiograph import ImageDescription, Radiograph
 from vigil.triager import _corrections
@@ -26,8 +26,9 @@ def test_an_outline_holds_what_is_over_the_level_and_nothing_else():
     outline = outline_of(map_, 0.5)
     assert (outline[0] == outline[-1]).all()
     mask = _mask(in_pixels(outline, 640, 530), 640, 530)
-    fine = cv2.resize(map_, (530, 640), interpolation=cv2.INTER_LINEAR)
-    truth = fine >= map_.min() + 0.5 * (map_.max() - map_.min())
+    logits = np.log(map_ / (1 - map_))
+    fine = cv2.resize(logits, (530, 640), interpolation=cv2.INTER_LINEAR)
+    truth = fine >= np.median(logits) + 0.5 * (logits.max() - np.median(logits))
     overlap = (mask & truth).sum() / (mask | truth).sum()
     assert overlap > 0.97
 
@@ -38,6 +39,15 @@ def test_a_higher_level_gives_a_smaller_region_inside():
     )
     assert 0 < small.sum() < large.sum()
     assert not (small & ~large).any()
+
+
+def test_a_surer_finding_has_no_larger_region():
+    logits = np.log(make_map() / (1 - make_map()))
+    sizes = []
+    for shift in (-2.0, 0.0, 2.0):
+        map_ = (1 / (1 + np.exp(-(logits + shift)))).astype(np.float32)
+        sizes.append(_mask(in_pixels(outline_of(map_, 0.5), 600, 500), 600, 500).sum())
+    assert max(sizes) < 1.03 * min(sizes)
 
 
 def test_the_largest_of_several_patches_is_taken():

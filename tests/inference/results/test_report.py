@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from hashlib import sha256
 
 import highdicom
@@ -13,16 +14,17 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.sr.codedict import codes
 from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian
+
 from tests.inference.results.studies import (
     DIGEST,
     SIZE,
+    TIMESTAMP,
     make_map,
     make_picture,
     make_refusal,
     make_source,
     make_study,
 )
-
 from vigil.errors import RefusalCode
 from vigil.findings import CONCEPTS, LABELS
 from vigil.gate import OWN_MANUFACTURER
@@ -98,7 +100,7 @@ def test_highdicom_reads_the_finding_its_certainty_place_and_algorithm_back():
     told = [item.TextValue for item in named(report, "Algorithm Parameters")]
     assert told[:3] == [
         "threshold 0.5",
-        "region at 0.5 of the map's range",
+        "region level 0.5 between median and highest logit of the map",
         f"bundle SHA-256 {DIGEST}",
     ]
     family = named(report, "Algorithm Family")[0].ConceptCodeSequence[0]
@@ -353,6 +355,13 @@ def test_the_objects_hold_no_other_time_than_the_results_own():
         assert set(own) == {"20260105", "083015"}
 
 
+def test_a_report_is_as_late_as_the_last_analysis_in_it():
+    first = make_picture(source=make_source(number=1))
+    later = TIMESTAMP + timedelta(hours=1)
+    second = make_picture(source=make_source(number=2), analysed_at=later)
+    assert build_report(make_study(first, second)).ContentTime == "093015"
+
+
 def test_the_time_is_on_the_sources_clock_where_it_says_which():
     source = make_source()
     source.TimezoneOffsetFromUTC = "+0700"
@@ -392,7 +401,7 @@ def test_what_the_core_says_goes_into_the_report_as_it_is():
         notes=("the patient's age is unknown; an adult was assumed",),
         maps={"Effusion": make_map()},
     )
-    report = read_back(make_study(PictureResult.from_triage(make_source(), result)))
+    report = read_back(make_study(PictureResult.from_triage(make_source(), result, TIMESTAMP)))
     assert named(report, "Priority")[0].TextValue == "CRITICAL"
     assert "the patient's age is unknown; an adult was assumed" in comments(report)
     assert len(named(report, "Measurement Group")) == 1

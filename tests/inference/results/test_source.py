@@ -7,8 +7,8 @@ from pydicom.uid import (
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
     SecondaryCaptureImageStorage,
 )
-from tests.inference.results.studies import make_picture, make_source, make_study
 
+from tests.inference.results.studies import make_picture, make_source, make_study
 from vigil_inference.results import build_report, to_bytes
 from vigil_inference.results.source import frames_of, lossy_compression_of, patient_and_study
 

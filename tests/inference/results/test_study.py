@@ -1,8 +1,8 @@
 from datetime import datetime
 
 import pytest
-from tests.inference.results.studies import make_picture, make_refusal, make_source, make_study
 
+from tests.inference.results.studies import make_picture, make_refusal, make_source, make_study
 from vigil.errors import RefusalCode
 from vigil.triage import Priority
 from vigil_inference.results import Presence, ResultOptions
@@ -59,7 +59,7 @@ def test_pictures_of_two_studies_are_refused():
 
 def test_a_time_without_a_zone_is_refused():
     with pytest.raises(ValueError, match="time zone"):
-        make_study(timestamp=datetime(2026, 1, 5))  # noqa: DTZ001
+        make_picture(analysed_at=datetime(2026, 1, 5))  # noqa: DTZ001
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -1.0])

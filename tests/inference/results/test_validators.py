@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from tests.inference.results.conftest import Files, studies
 from tests.inference.results.studies import make_map, make_picture, make_study
 from tests.system.peers import find_tool
-
 from vigil.dicom import read_header
 from vigil.errors import ImageRefused
 from vigil_inference.results import build_results, to_bytes
