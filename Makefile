@@ -52,5 +52,5 @@ $(VENV)/.service: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.everything: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing the service, training, notebooks and development tools into $(VENV) …"
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.[training,notebooks,dev]'
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[training,xrv,notebooks,dev]'
 	@touch $@ $(VENV)/.service

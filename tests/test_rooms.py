@@ -1,13 +1,19 @@
 """The rooms keep to themselves: checked in fresh interpreters, for every module of the packages."""
 
+import ast
+import importlib.metadata
 import importlib.util
 import json
 import pkgutil
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import PROJECT
 
 # Imports all of a package and prints what that loaded.
 _PROBE = """
@@ -65,3 +71,39 @@ def _folder(package: str) -> Path:
     assert spec is not None
     assert spec.submodule_search_locations
     return Path(spec.submodule_search_locations[0])
+
+
+# What a room may import is what its installation brings: the service's dependencies, and extras.
+_EXTRAS = {"vigil": (), "vigil_inference": (), "vigil_training": ("training", "xrv")}
+
+
+@pytest.mark.parametrize("package", sorted(_EXTRAS))
+def test_what_a_room_imports_is_declared(package: str) -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = list(project["dependencies"])
+    for extra in _EXTRAS[package]:
+        declared += project["optional-dependencies"].get(extra, [])
+    names = {_normalised(re.split(r"[^\w.-]", requirement)[0]) for requirement in declared}
+    distributions = importlib.metadata.packages_distributions()
+    undeclared = {}
+    for module in sorted(_imported_by(package)):
+        owners = {_normalised(owner) for owner in distributions.get(module, [])}
+        if not owners & (names | {"vigil-cxr"}):
+            undeclared[module] = sorted(owners) or "not installed"
+    assert undeclared == {}
+
+
+def _imported_by(package: str) -> set[str]:
+    """Return the top-level modules that a package's sources name, without the standard library."""
+    found = set()
+    for path in _folder(package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names - set(_EXTRAS)
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,9 +38,15 @@ def test_all_that_orthanc_forwards_is_answered_and_the_service_goes_on(
     assert orthanc.failed_jobs() == []
     for name in RADIOGRAPHS:
         instance = instances[sop_instance_uid(files[name])]
-        probabilities = [finding["probability"] for finding in instance["findings"]]
-        assert any(p is not None and 0 < p < 1 for p in probabilities)
+        probabilities = _probabilities(instance)
+        assert probabilities
+        assert all(0 < value < 1 for value in probabilities.values())
         assert instance["bundle_digest"]
+
+    # The twin's header claims the wrong polarity: seen, put right, said, and then scored alike.
+    right, wrong = (instances[sop_instance_uid(files[name])] for name in ("siim_6904.dcm", twin))
+    assert _probabilities(wrong) == pytest.approx(_probabilities(right), abs=0.02)
+    assert any("inverted" in note for note in wrong["notes"])
 
     echo = [find_tool("echoscu", "dcmtk"), HOST, str(vigil.dicom_port)]
     assert subprocess.run(echo, check=False, timeout=30).returncode == 0
@@ -66,3 +73,9 @@ def test_a_picture_that_orthanc_sends_again_is_the_same_picture(
     instances = vigil.wait_for(1)
     assert len(instances) == 1
     assert instances[sop_instance_uid(first)]["conflicts"] == 0
+
+
+def _probabilities(instance: dict[str, Any]) -> dict[str, float]:
+    """Return what is said of a picture; a withheld finding is not."""
+    findings = instance["findings"]
+    return {f["key"]: f["probability"] for f in findings if f["probability"] is not None}
