@@ -5,18 +5,28 @@ sets stream to a file byte by byte as they were sent; nothing is decoded on the 
 DICOM PS3.4 table B.2-1: every error that Vigil raises knows its own.
 """
 
+import functools
+import re
 import tempfile
 
 import structlog
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 from pynetdicom import (
     AE,
     ALL_TRANSFER_SYNTAXES,
     AllStoragePresentationContexts,
     _config,
+    build_context,
     evt,
 )
+from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
 
@@ -43,6 +53,38 @@ TRANSFER_SYNTAXES = [
         if syntax not in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
     ),
 ]
+_VIDEO = {syntax for syntax in TRANSFER_SYNTAXES if re.search("MPEG|HEVC|SMPTE", UID(syntax).name)}
+_UNCOMPRESSED = [
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+]
+
+
+def transfer_syntaxes_of(sop_class: UID) -> list[UID]:
+    """Return what is accepted for a storage SOP class, the preferred first.
+
+    All syntaxes for all images but video, and for video all; objects without pixels have nothing
+    to compress. pynetdicom copies every pair for every association, so idle pairs cost time.
+    """
+    if "Video" in sop_class.name:
+        return TRANSFER_SYNTAXES
+    if "Image" in sop_class.name:
+        return [syntax for syntax in TRANSFER_SYNTAXES if syntax not in _VIDEO]
+    return _UNCOMPRESSED
+
+
+@functools.cache
+def supported_contexts() -> list[PresentationContext]:
+    """Return what is accepted: whatever object a study holds is taken, and then explained."""
+    return [
+        build_context(Verification),
+        *(
+            build_context(sop_class, transfer_syntaxes_of(sop_class))
+            for sop_class in (UID(c.abstract_syntax) for c in AllStoragePresentationContexts)
+        ),
+    ]
 
 
 def handle_store(event: evt.Event, intake: Intake) -> Dataset:
@@ -101,10 +143,6 @@ class DicomListener:
         ae.dimse_timeout = settings.dicom_timeout_seconds
         ae.require_called_aet = settings.dicom_require_called_ae_title
         ae.require_calling_aet = list(settings.dicom_allowed_calling_ae_titles)
-        ae.add_supported_context(Verification)
-        # Whatever object a study holds is taken and then explained; none is lost at the door.
-        for context in AllStoragePresentationContexts:
-            ae.add_supported_context(context.abstract_syntax, TRANSFER_SYNTAXES)
         self._ae = ae
 
     def start(self) -> None:
@@ -124,6 +162,7 @@ class DicomListener:
             self._server = self._ae.start_server(
                 self._address,
                 block=False,
+                contexts=supported_contexts(),
                 evt_handlers=[
                     (evt.EVT_C_STORE, handle_store, [self._intake]),
                     (evt.EVT_C_ECHO, lambda event: SUCCESS),

@@ -7,6 +7,7 @@ original, so they are written atomically but not fsynced.
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -86,7 +87,7 @@ class PictureStore:
                     return None
                 grid: NDArray[np.float32] = maps[label].astype(np.float32)
                 return grid
-        except (FileNotFoundError, ValueError, OSError):
+        except (OSError, ValueError, EOFError, BadZipFile):
             return None
 
 

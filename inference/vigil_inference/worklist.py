@@ -76,7 +76,7 @@ def read_worklist(
     now = now or datetime.now(UTC)
     with store.reading() as session:
         ranks = select(Study.priority_rank, func.count()).group_by(Study.priority_rank)
-        by_rank = dict(session.execute(ranks).tuples().all())
+        by_rank = {row[0]: row[1] for row in session.execute(ranks)}
         pending = session.scalar(
             select(func.count(func.distinct(Instance.study_id))).where(
                 Instance.state == State.RECEIVED.value

@@ -67,9 +67,7 @@ class FakeModel:
 
     def __init__(self) -> None:
         self.manifest = make_manifest()
-        self.bundle: Any = SimpleNamespace(
-            id="fake", digest="d" * 64, manifest=self.manifest
-        )
+        self.bundle: Any = SimpleNamespace(id="fake", digest="d" * 64, manifest=self.manifest)
         self.seen: list[str] = []
         self.pause_seconds = 0.0
 
@@ -242,9 +240,7 @@ def stow() -> Callable[..., httpx.Response]:
         return client.post(
             f"/dicomweb/studies/{study}".rstrip("/"),
             content=body + b"--BOUND--\r\n",
-            headers={
-                "Content-Type": 'multipart/related; type="application/dicom"; boundary=BOUND'
-            },
+            headers={"Content-Type": 'multipart/related; type="application/dicom"; boundary=BOUND'},
         )
 
     return send

@@ -109,11 +109,11 @@ def test_a_picture_that_is_sent_is_kept_acknowledged_and_analysed(
     assert kept.PatientName == "Nguyễn^Văn An"
 
 
-def test_a_vietnamese_name_arrives_as_it_was_sent(
-    running: Service, make_file: MakeFile
-) -> None:
+def test_a_vietnamese_name_arrives_as_it_was_sent(running: Service, make_file: MakeFile) -> None:
     path = make_file(PatientName="Đặng^Thị Hường=鄧^氏香")
-    list(send([path], "127.0.0.1", running.listener.port, calling_ae_title="X", called_ae_title="V"))
+    list(
+        send([path], "127.0.0.1", running.listener.port, calling_ae_title="X", called_ae_title="V")
+    )
     with running.store.reading() as session:
         assert session.scalars(select(Study.patient_name)).one() == "Đặng^Thị Hường=鄧^氏香"
 

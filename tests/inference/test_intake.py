@@ -65,9 +65,7 @@ def test_an_object_is_kept_byte_by_byte_and_recorded(
     assert path.exists()
 
 
-def test_a_stream_is_taken_like_a_file(
-    intake: Intake, store: Store, make_file: MakeFile
-) -> None:
+def test_a_stream_is_taken_like_a_file(intake: Intake, store: Store, make_file: MakeFile) -> None:
     path = make_file()
     receipt = intake.accept(io.BytesIO(path.read_bytes()), SOURCE)
     assert receipt.sop_instance_uid == dcmread(path).SOPInstanceUID
@@ -85,7 +83,7 @@ def test_the_order_is_fsync_rename_fsync_of_the_folder_commit_and_only_then_the_
     real_fsync, real_rename, real_add = os.fsync, Path.rename, store.add
 
     def fsync(descriptor: int) -> None:
-        steps.append("fsync folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "fsync")
+        steps.append("fsync folder" if Path(f"/proc/self/fd/{descriptor}").is_dir() else "fsync")
         real_fsync(descriptor)
 
     def rename(self: Path, target: Path) -> Path:

@@ -1,0 +1,99 @@
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from sqlalchemy import select
+from typer.testing import CliRunner
+
+from tests.inference.conftest import MakeFile, make_dataset
+from vigil.cli import app
+from vigil.errors import ConfigurationError
+from vigil_inference.cli import register
+from vigil_inference.sender import files_in, parse_peer, send
+from vigil_inference.service import Service
+from vigil_inference.tables import Instance
+
+
+@pytest.fixture
+def running(service: Service) -> Iterator[Service]:
+    service.start()
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def commands() -> None:
+    if "send" not in {command.callback.__name__ for command in app.registered_commands}:
+        register(app)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("127.0.0.1:11112", ("127.0.0.1", 11112)), ("[::1]:104", ("::1", 104))],
+)
+def test_a_peer_is_host_and_port(text: str, expected: tuple[str, int]) -> None:
+    assert parse_peer(text) == expected
+
+
+@pytest.mark.parametrize("text", ["localhost", "host:", ":11112", "host:port", "host:99999"])
+def test_a_peer_that_is_not_is_an_error_that_shows_the_form(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="HOST:PORT"):
+        parse_peer(text)
+
+
+def test_folders_are_searched_and_notes_left_out(tmp_path: Path) -> None:
+    for name in ("b/2.dcm", "b/1", "README.md", ".hidden", "a.dcm"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    found = [str(path.relative_to(tmp_path)) for path in files_in([tmp_path])]
+    assert found == ["a.dcm", "b/1", "b/2.dcm"]
+
+
+def test_a_bare_data_set_is_sent_too(running: Service, tmp_path: Path) -> None:
+    dataset = make_dataset()
+    path = tmp_path / "bare"
+    uid = dataset.SOPInstanceUID
+    dataset.save_as(path, enforce_file_format=True)
+    content = path.read_bytes()
+    start = content.index(b"\x08\x00\x05\x00")
+    path.write_bytes(content[start:])
+    [sent] = send(
+        [path], "127.0.0.1", running.listener.port, calling_ae_title="X", called_ae_title="V"
+    )
+    assert sent.succeeded, sent.message
+    with running.store.reading() as session:
+        assert session.scalars(select(Instance.sop_instance_uid)).one() == uid
+
+
+def test_the_command_prints_a_line_for_each_file_and_fails_if_one_failed(
+    running: Service, make_file: MakeFile, tmp_path: Path
+) -> None:
+    good, bad = make_file(), tmp_path / "bad.dcm"
+    bad.write_bytes(b"no DICOM")
+    to = ["--to", f"127.0.0.1:{running.listener.port}"]
+    result = CliRunner().invoke(app, ["send", str(good), str(bad), *to])
+    assert result.exit_code == 1
+    assert f"FAILED  {bad}" in result.output
+    assert f"stored  {good}  0x0000 Success" in result.output
+    assert CliRunner().invoke(app, ["send", str(good), *to]).exit_code == 0
+
+
+# pynetdicom leaves the socket of a refused connection to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_no_peer_is_told_for_each_file(make_file: MakeFile) -> None:
+    [sent] = send([make_file()], "127.0.0.1", 1, calling_ae_title="X", called_ae_title="V")
+    assert (sent.succeeded, sent.message) == (False, "not sent: there is no connection to the peer")
+    gc.collect()
+
+
+def test_what_is_sent_is_left_as_it_was(running: Service, make_file: MakeFile) -> None:
+    path = make_file()
+    before = path.read_bytes()
+    list(
+        send([path], "127.0.0.1", running.listener.port, calling_ae_title="X", called_ae_title="V")
+    )
+    assert path.read_bytes() == before
+    assert dcmread(path).PatientID == "P1"
