@@ -16,6 +16,7 @@ from torch import nn
 
 from vigil.errors import ConfigurationError
 from vigil.phantom import MAX_STORED_VALUE, make_phantom
+from vigil_training.open_models.convert import Converted, convert
 from vigil_training.open_models.networks import build_network
 from vigil_training.open_models.pull import import_torchxrayvision
 from vigil_training.open_models.registry import find_model
@@ -69,6 +70,12 @@ def store(densenet_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Mode
     store = ModelStore(tmp_path_factory.mktemp("store"))
     store.add(densenet_file, find_model(NAME))
     return store
+
+
+@pytest.fixture(scope="session")
+def converted(store: ModelStore, tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    """The DenseNet's bundle."""
+    return convert(find_model(NAME), store, tmp_path_factory.mktemp("bundle") / "densenet")
 
 
 @pytest.fixture

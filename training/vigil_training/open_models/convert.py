@@ -102,7 +102,7 @@ def convert(model: OpenModel, store: ModelStore, to: Path) -> Converted:
         raise ConfigurationError(f"{to}: expected a new or empty folder for the bundle")
     record = store.record(model)
     weights = store.load(model)
-    labels = tuple(label for label in model.labels if vigil_label(label) in CONCEPTS)
+    labels, left_out = split_labels(model)
     if not labels:
         raise ConfigurationError(f"{model.name}: none of its outputs has a concept in Vigil")
     network = OpenNetwork(
@@ -132,7 +132,6 @@ def convert(model: OpenModel, store: ModelStore, to: Path) -> Converted:
         notice=RESEARCH_USE,
     )
     manifest.preprocessing.spec()
-    left_out = _left_out(model)
     to.mkdir(parents=True, exist_ok=True)
     (to / MODEL_NAME).write_bytes(graph)
     (to / "MODEL_CARD.md").write_text(model_card(model, record, labels, left_out), encoding="utf-8")
@@ -152,14 +151,17 @@ def _finding(label: str, threshold: float) -> FindingSpec:
     )
 
 
-def _left_out(model: OpenModel) -> dict[str, str]:
-    reasons = {}
+def split_labels(model: OpenModel) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the outputs that a bundle takes, and the others each with the reason."""
+    labels, reasons = [], {}
     for label in ORDER:
         if label not in model.operating_points:
             reasons[label] = "not trained: its output means nothing"
         elif vigil_label(label) not in CONCEPTS:
             reasons[label] = "no verified code in vigil.findings"
-    return reasons
+        else:
+            labels.append(label)
+    return tuple(labels), reasons
 
 
 def _to_onnx(network: OpenNetwork, size: int) -> bytes:

@@ -5,6 +5,8 @@ takes one channel; names and shapes of the weights are the same, so theirs load 
 """
 
 from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -47,11 +49,12 @@ def _stem() -> nn.Conv2d:
     return nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
 
 
-def expected_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+@cache
+def expected_shapes(architecture: Architecture) -> Mapping[str, tuple[int, ...]]:
     """Return each weight's name and shape, without giving the network any memory."""
     with torch.device("meta"):
         state = build_network(architecture).state_dict()
-    return {name: tuple(value.shape) for name, value in state.items()}
+    return MappingProxyType({name: tuple(value.shape) for name, value in state.items()})
 
 
 class OpenNetwork(nn.Module):
