@@ -166,6 +166,8 @@ def _print(found: "Evaluation", gate: "tuple[GateFigures, ...]") -> None:
     table = Table(
         title=f"{found.bundle} {found.digest[:12]} on {found.manifest}, split {found.split}",
         caption=f"{found.notice}.",
+        box=None,  # so that a row fits into 80 columns
+        padding=(0, 1, 0, 0),
     )
     for name in ("label", "source"):
         table.add_column(name, no_wrap=True)
