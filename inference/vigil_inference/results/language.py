@@ -38,6 +38,7 @@ class Phrases:
     withheld: str
     turns: tuple[str, str, str]
     inverted: str
+    conjunction: str
     corrected: str
     original_panel: str
     map_panel: str
@@ -72,7 +73,7 @@ def correction_sentence(correction: Correction, phrases: Phrases) -> str:
         done.append(phrases.turns[correction.quarter_turns - 1])
     if correction.is_inverted:
         done.append(phrases.inverted)
-    return phrases.corrected.format(", ".join(done)) if done else ""
+    return phrases.corrected.format(f" {phrases.conjunction} ".join(done)) if done else ""
 
 
 _VIETNAMESE = Phrases(
@@ -132,6 +133,7 @@ _VIETNAMESE = Phrases(
     withheld="Không đánh giá ở bệnh nhân hoặc tư thế chụp này",
     turns=("xoay 90° theo chiều kim đồng hồ", "xoay 180°", "xoay 90° ngược chiều kim đồng hồ"),
     inverted="đảo đen trắng",
+    conjunction="và",
     corrected="Trước khi phân tích, ảnh đã được {}.",
     original_panel="Ảnh đã phân tích",
     map_panel="Vùng mô hình chú ý",
@@ -197,6 +199,7 @@ _ENGLISH = Phrases(
     withheld="Not judged in this patient or this view",
     turns=("turned 90° clockwise", "turned 180°", "turned 90° anticlockwise"),
     inverted="inverted",
+    conjunction="and",
     corrected="Before its analysis the picture was {}.",
     original_panel="The picture as analysed",
     map_panel="Where the model looked",
@@ -262,6 +265,7 @@ _FRENCH = Phrases(
     withheld="Non évalué chez ce patient ou sur cette incidence",
     turns=("tournée de 90° à droite", "tournée de 180°", "tournée de 90° à gauche"),
     inverted="inversée",
+    conjunction="et",
     corrected="Avant son analyse, l’image a été {}.",
     original_panel="L’image analysée",
     map_panel="Où le modèle a regardé",

@@ -76,5 +76,5 @@ def test_a_correction_is_told_and_none_is_not():
     phrases = phrases_of(Language.ENGLISH)
     assert correction_sentence(Correction(), phrases) == ""
     assert correction_sentence(Correction(3, True), phrases) == (
-        "Before its analysis the picture was turned 90° anticlockwise, inverted."
+        "Before its analysis the picture was turned 90° anticlockwise and inverted."
     )
