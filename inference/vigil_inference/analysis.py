@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from vigil.errors import BundleError, RefusalCode
+from vigil.dicom import read_dicom
+from vigil.errors import BundleError, ImageRefused, RefusalCode
 from vigil_inference.events import EventHub, StudyChanged
 from vigil_inference.pictures import PictureStore
 from vigil_inference.records import AnalysisRecord, record_result, refuse
@@ -26,11 +27,17 @@ from vigil_inference.store import Store, Task
 
 if TYPE_CHECKING:
     from vigil.bundle import Bundle
+    from vigil.radiograph import Radiograph
     from vigil.triager import TriageResult
 
 log = structlog.get_logger(__name__)
 
 _DATABASE_RETRY_SECONDS = 2.0
+
+# Refused by its header before a pixel was read, yet a person wants to see what it is.
+_SHOWN_THOUGH_REFUSED = frozenset(
+    {RefusalCode.NOT_FRONTAL, RefusalCode.NOT_CHEST, RefusalCode.DERIVED}
+)
 
 
 class Triages(Protocol):
@@ -215,10 +222,13 @@ class Analysis:
                 f"the analysis failed inside the program ({type(error).__name__})",
             )
         has_preview = False
-        if result.radiograph is not None:
+        radiograph = result.radiograph
+        if radiograph is None and result.code in _SHOWN_THOUGH_REFUSED:
+            radiograph = _read_refused(self._data_dir / task.file_path)
+        if radiograph is not None:
             try:
                 self._pictures.save(
-                    task.sha256, result.radiograph.pixels, result.maps, self._preview_pixels
+                    task.sha256, radiograph.pixels, result.maps, self._preview_pixels
                 )
                 has_preview = True
             except (OSError, ValueError) as error:
@@ -226,3 +236,13 @@ class Analysis:
                     "preview_not_stored", instance=task.instance_id, error=type(error).__name__
                 )
         return record_result(result, model.bundle.manifest, has_preview=has_preview)
+
+
+def _read_refused(path: Path) -> "Radiograph | None":
+    try:
+        return read_dicom(path)
+    except ImageRefused:
+        return None
+    except Exception as error:  # a preview is worth nothing that could cost the result
+        log.warning("refused_picture_not_shown", error=type(error).__name__)
+        return None

@@ -200,7 +200,7 @@ def _image(
     headers = _PICTURE_CACHE | {"ETag": tag}
     if instance.has_preview and request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
-    picture = service.pictures.load_preview(instance.sha256) if instance.has_preview else None
+    picture = service.pictures.load_preview(instance.sha256, size) if instance.has_preview else None
     if picture is None:
         raise NotFound("NO_PICTURE", "there is no picture of this object to show")
     if size is not None and size < max(picture.shape):

@@ -18,6 +18,7 @@ _LEAST = 0.001
 """Probabilities are told apart no further than this from 0 and 1."""
 _LEAST_CONTRAST = 1.0
 """In logits: a map that is flatter than this says little of where, and is shown faintly."""
+_REDUCED = (cv2.IMREAD_REDUCED_GRAYSCALE_8, cv2.IMREAD_REDUCED_GRAYSCALE_4)
 _MOST_OPAQUE = 0.85
 
 
@@ -70,14 +71,26 @@ class PictureStore:
                 np.savez(file, **small)  # type: ignore[arg-type]
             temporary.replace(self.maps_path(sha256))
 
-    def load_preview(self, sha256: str) -> NDArray[np.uint8] | None:
-        """Return a preview's pixels, (rows, columns) uint8, or None if there is none."""
+    def load_preview(self, sha256: str, least_side: int | None = None) -> NDArray[np.uint8] | None:
+        """Return a preview's pixels, (rows, columns) uint8, or None if there is none.
+
+        Where ``least_side`` is given, the picture may come smaller, but its longer side no smaller
+        than that: a thumbnail needs an eighth of the decoding.
+        """
         try:
             content = self.preview_path(sha256).read_bytes()
         except FileNotFoundError:
             return None
-        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
-        return None if picture is None else picture.astype(np.uint8, copy=False)
+        encoded = np.frombuffer(content, np.uint8)
+        if not encoded.size:
+            return None
+        for flag in (*(_REDUCED if least_side else ()), cv2.IMREAD_GRAYSCALE):
+            picture: NDArray[np.uint8] | None = cv2.imdecode(encoded, flag)
+            if picture is None or flag == cv2.IMREAD_GRAYSCALE:
+                return picture
+            if max(picture.shape) >= (least_side or 0):
+                return picture
+        return None
 
     def load_map(self, sha256: str, label: str) -> NDArray[np.float32] | None:
         """Return a finding's map, (h, w) in 0 to 1, or None if there is none."""

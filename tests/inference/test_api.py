@@ -113,18 +113,25 @@ def test_what_is_not_there_is_404_with_a_code(
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_refused_picture_has_no_image_and_says_why(
-    client: httpx.Client, service: Service, stow: Stow, make_file: MakeFile, until: Until
+@pytest.mark.parametrize(("wish", "status"), [("NOT_FRONTAL", 200), ("NOT_RADIOGRAPH", 404)])
+def test_a_refused_picture_says_why_and_is_shown_if_it_is_a_radiograph(
+    client: httpx.Client,
+    service: Service,
+    stow: Stow,
+    make_file: MakeFile,
+    until: Until,
+    wish: str,
+    status: int,
 ) -> None:
-    path = make_file("NOT_CHEST")
+    path = make_file(wish)
     stow(client, path)
     until(lambda: not service.store.waiting())
     dataset = dcmread(path)
     answer = client.get(f"/api/studies/{dataset.StudyInstanceUID}").json()
     assert (answer["priority"], answer["state"]) == ("NOT_ANALYSED", "not_analysed")
-    assert answer["instances"][0]["code"] == "NOT_CHEST"
+    assert answer["instances"][0]["code"] == wish
     uids = f"{dataset.StudyInstanceUID}/instances/{dataset.SOPInstanceUID}"
-    assert client.get(f"/api/studies/{uids}/image.png").json()["code"] == "NO_PICTURE"
+    assert client.get(f"/api/studies/{uids}/image.png").status_code == status
 
 
 def test_switched_off_heat_maps_are_absent_everywhere(
