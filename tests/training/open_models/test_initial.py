@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from torch import nn
 
 from vigil.bundle import load_bundle, write_manifest
 from vigil.errors import ConfigurationError
-from vigil_training.config import NetworkConfig
+from vigil_training.config import NetworkConfig, load_config
 from vigil_training.network import DenseNetFeatures, Network, make_network
 from vigil_training.open_models.convert import Converted
 from vigil_training.open_models.initial import initial_weights, initialise, write_run_weights
@@ -15,6 +16,7 @@ from vigil_training.open_models.pickles import PickleRefusedError
 from vigil_training.open_models.registry import ORDER
 from vigil_training.open_models.store import ModelStore
 
+CONFIGS = Path(__file__).parents[3] / "training" / "configs"
 XRV = "xrv:densenet121-res224-all"
 DENSE = NetworkConfig(backbone="densenet121", init="random", size=64)
 LITE = NetworkConfig(size=64, init="random", stochastic_depth=0)
@@ -64,30 +66,29 @@ def test_torchvisions_file_is_folded_to_one_channel(save: Callable[..., Path]) -
     torch.testing.assert_close(network.backbone.state_dict(), features.state_dict(), rtol=0, atol=0)
 
 
-def test_a_runs_own_weights_are_taken_with_the_outputs_beside_them(
-    smoke_run: Path,
+def test_a_runs_own_weights_are_taken_with_the_outputs_beside_them(tmp_path: Path) -> None:
+    shutil.copy(CONFIGS / "smoke.toml", tmp_path / "config.toml")
+    outputs = load_config(tmp_path / "config.toml").outputs
+    state = make_network(LITE, len(outputs)).state_dict()
+    torch.save(state, tmp_path / "best.pt")
+    weights = initial_weights(str(tmp_path / "best.pt"))
+    assert tuple(weights.head) == outputs
+    network = Network(LITE, 2)
+    initialise(network, weights, (outputs[-1], "Hernia of nobody"))
+    assert torch.equal(network.head.weight[0], state["head.weight"][-1])
+    assert not torch.equal(network.head.weight[1], state["head.weight"][-1])
+
+
+def test_a_bundle_that_carries_its_weights_gives_them(
+    stand_in_bundle: Path, tmp_path: Path
 ) -> None:
-    state = torch.load(smoke_run / "best.pt", weights_only=True)
-    weights = initial_weights(str(smoke_run / "best.pt"))
-    assert torch.equal(weights.head["frontal_chest"][0], state["head.weight"][-4])
-    network = Network(NetworkConfig(size=64, stochastic_depth=0), 2)
-    initialise(network, weights, ("child", "Effusion"))
-    assert torch.equal(network.head.weight[0], state["head.weight"][-3])
-
-
-def test_a_bundle_that_carries_its_weights_gives_them(smoke_bundle: Path, tmp_path: Path) -> None:
-    bundle = load_bundle(smoke_bundle)
-    outputs = len(bundle.manifest.findings) + len(bundle.manifest.attributes)
-    network = make_network(LITE, outputs)
-    sha256 = write_run_weights(tmp_path, network.state_dict())
-    (tmp_path / "model.onnx").write_bytes(bundle.model_path.read_bytes())
-    training = bundle.manifest.training | {"weights_sha256": sha256}
+    bundle, network = load_bundle(stand_in_bundle), make_network(LITE, 2)
+    shutil.copy(bundle.model_path, tmp_path)
+    training = {"weights_sha256": write_run_weights(tmp_path, network.state_dict())}
     write_manifest(tmp_path, bundle.manifest.model_copy(update={"training": training}))
     weights = initial_weights(str(tmp_path))
-    assert set(weights.head) == {f.key for f in bundle.manifest.findings} | {
-        a.name for a in bundle.manifest.attributes
-    }
-    again = Network(LITE, outputs)
+    assert tuple(weights.head) == tuple(finding.key for finding in bundle.manifest.findings)
+    again = Network(LITE, 2)
     initialise(again, weights, tuple(weights.head))
     for name, value in network.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, rtol=1e-3, atol=1e-4)

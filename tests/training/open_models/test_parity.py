@@ -173,6 +173,18 @@ def test_the_same_pictures_are_flagged_as_by_op_norm(
         assert flagged & clear == {label for label in clear if bent[label] >= 0.5}
 
 
+def test_what_is_cut_off_is_said_and_has_no_heat(triager: Triager, tmp_path: Path) -> None:
+    wide = triager.triage(_write(make_phantom(2, "cardiomegaly", (400, 800)), tmp_path / "a.png"))
+    assert "the model sees the central square only; 50% was not analysed" in wide.notes
+    for heat in wide.maps.values():
+        assert heat.shape == (32, 64)
+        assert (heat[:, :16] == 0).all()
+        assert (heat[:, 16:48] > 0).all()
+        assert (heat[:, 48:] == 0).all()
+    square = triager.triage(_write(_FILMS["square"], tmp_path / "b.png"))
+    assert not any("central square" in note for note in square.notes)
+
+
 @pytest.mark.slow
 def test_the_resnet_scores_as_torchxrayvision_scores_it(
     xrv: ModuleType, resnet_file: Path, tmp_path: Path
