@@ -151,6 +151,7 @@ def _send_group(
     pairs = dict.fromkeys((item.sop_class_uid, item.transfer_syntax_uid) for item in group)
     contexts = [build_context(sop_class, syntax) for sop_class, syntax in pairs]
     association = ae.associate(host, port, contexts, ae_title=called_ae_title)
+    connection = getattr(association.dul.socket, "socket", None)
     try:
         for number, item in enumerate(group):
             if not association.is_established:
@@ -169,6 +170,8 @@ def _send_group(
     finally:
         if association.is_established:
             association.release()
+        if connection is not None:
+            connection.close()  # pynetdicom leaves it open where the peer was lost
 
 
 def _interpret(path: Path, status: object) -> Sent:
