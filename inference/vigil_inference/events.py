@@ -89,8 +89,3 @@ class EventHub:
             if isinstance(event, Closed):
                 return
             yield event
-
-    @property
-    def listeners(self) -> int:
-        """How many listen now."""
-        return len(self._listeners)

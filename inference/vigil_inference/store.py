@@ -214,15 +214,6 @@ class Store:
             )
             return attempts
 
-    def end_attempt(self, instance_id: int) -> None:
-        """Take an attempt back that ended in order, without a result (the service stops)."""
-        with self.writing() as session:
-            session.execute(
-                update(Instance)
-                .where(Instance.id == instance_id, Instance.attempts > 0)
-                .values(attempts=Instance.attempts - 1)
-            )
-
     def record_result(self, instance_id: int, record: AnalysisRecord) -> bool:
         """Store a picture's result and raise its study's priority, in one transaction.
 
