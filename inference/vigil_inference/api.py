@@ -6,6 +6,8 @@ from typing import Annotated, Any
 import cv2
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydicom import Dataset
+from pydicom.uid import UID
 from sqlalchemy import select
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
@@ -15,12 +17,14 @@ from vigil_inference.events import StudyChanged
 from vigil_inference.pictures import encode_jpeg, encode_png, fitted_size, render_heat_map
 from vigil_inference.records import AnalysisRecord, FindingRecord
 from vigil_inference.service import Service
+from vigil_inference.study_results import build_study_objects
 from vigil_inference.tables import Instance, Study
 from vigil_inference.views import (
     Health,
     PageConfiguration,
     Problem,
     Readiness,
+    ResultView,
     StudyDetail,
     WorklistPage,
 )
@@ -143,6 +147,43 @@ def get_heat_map(
     )
 
 
+_RESULTS = "/api/studies/{study_instance_uid}/results"
+_RESULT_ERRORS: dict[int | str, dict[str, Any]] = {**_NOT_FOUND, 409: {"model": Problem}}
+
+
+@router.get(_RESULTS, tags=["Results"], responses=_RESULT_ERRORS)
+def get_results(service: Running, study_instance_uid: str) -> list[ResultView]:
+    """List the study's results as DICOM objects: report, captures and, if wanted, key objects."""
+    return [
+        ResultView(
+            sop_class_uid=str(document.SOPClassUID),
+            sop_class=UID(document.SOPClassUID).name,
+            sop_instance_uid=str(document.SOPInstanceUID),
+            series_instance_uid=str(document.SeriesInstanceUID),
+            url=f"/api/studies/{study_instance_uid}/results/{document.SOPInstanceUID}",
+        )
+        for document in _results(service, study_instance_uid)
+    ]
+
+
+@router.get(
+    f"{_RESULTS}/{{sop_instance_uid}}",
+    tags=["Results"],
+    responses={200: {"content": {"application/dicom": {}}}, **_RESULT_ERRORS},
+    response_class=Response,
+)
+def get_result(service: Running, study_instance_uid: str, sop_instance_uid: str) -> Response:
+    """Return one of the study's results as a DICOM file."""
+    from vigil_inference.results import to_bytes
+
+    for document in _results(service, study_instance_uid):
+        if str(document.SOPInstanceUID) == sop_instance_uid:
+            name = f"attachment; filename={sop_instance_uid}.dcm"
+            headers = _PICTURE_CACHE | {"Content-Disposition": name}
+            return Response(to_bytes(document), media_type="application/dicom", headers=headers)
+    raise NotFound("RESULT_UNKNOWN", "the study has no such result")
+
+
 @router.get("/api/events", tags=["Worklist"], response_class=EventSourceResponse)
 async def get_events(service: Running) -> EventSourceResponse:
     """Stream changes: `study` names one that arrived or changed, `resync` asks to look again."""
@@ -185,6 +226,15 @@ def get_readiness(service: Running) -> JSONResponse:
     ready = all(check == "ok" for check in checks.values())
     body = Readiness(ready=ready, checks=checks)
     return JSONResponse(body.model_dump(), 200 if ready else 503)
+
+
+def _results(service: Service, study_instance_uid: str) -> tuple[Dataset, ...]:
+    status = service.analysis.status
+    if read_study(service.store, status, study_instance_uid, heat_maps=False) is None:
+        raise NotFound("STUDY_UNKNOWN", "no study with this UID was received")
+    return build_study_objects(
+        service.store, service.pictures, service.settings, study_instance_uid
+    )
 
 
 def _image(

@@ -105,6 +105,14 @@ class Settings(BaseSettings):
     heat_maps: bool = Field(
         True, description="Show where the network looked. Some jurisdictions forbid it for triage."
     )
+    result_profile: Literal["findings", "cadt"] = Field(
+        "findings",
+        description="What the DICOM results say: `findings` with scores and regions, or `cadt`, a "
+        "case-level flag only.",
+    )
+    result_key_objects: bool = Field(
+        False, description="Add a Key Object Selection that marks the flagged pictures."
+    )
     preview_pixels: int = Field(
         1536, ge=256, le=4096, description="Longer side of the stored preview pictures."
     )

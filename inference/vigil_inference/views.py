@@ -156,6 +156,16 @@ class Problem(_View):
     message: str
 
 
+class ResultView(_View):
+    """One of a study's results as a DICOM object, and where to fetch it."""
+
+    sop_class_uid: str
+    sop_class: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    url: str
+
+
 class Health(_View):
     """The process lives."""
 
