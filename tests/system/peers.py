@@ -40,7 +40,7 @@ def find_tool(name: str, package: str) -> str:
     return found
 
 
-def wait_until(question: Callable[[], T | None], what: str, timeout_seconds: float = 60.0) -> T:
+def wait_until(question: Callable[[], T | None], what: str, timeout_seconds: float = 120.0) -> T:
     """Ask until the answer is true, and return it."""
     deadline = time.monotonic() + timeout_seconds
     while not (answer := question()):
@@ -144,7 +144,7 @@ class Vigil:
             for instance in self.get(f"/api/studies/{study['study_instance_uid']}")["instances"]
         }
 
-    def wait_for(self, count: int, timeout_seconds: float = 120.0) -> dict[str, dict[str, Any]]:
+    def wait_for(self, count: int, timeout_seconds: float = 200.0) -> dict[str, dict[str, Any]]:
         """Wait until so many pictures are answered and return all by their SOP instance UIDs."""
 
         def answered() -> dict[str, dict[str, Any]] | None:

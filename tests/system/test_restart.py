@@ -36,7 +36,7 @@ class Sender:
 
     def wait(self) -> list[str]:
         """Wait for the end and return the SOP instance UIDs that were acknowledged."""
-        self._reader.join(120)
+        self._reader.join(200)
         assert not self._reader.is_alive()
         self._process.wait(30)
         return self.acknowledged
@@ -69,7 +69,7 @@ def test_what_was_acknowledged_before_the_model_came_is_analysed_after_a_kill(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kill_after", [1, 5, 12])
+@pytest.mark.parametrize("kill_after", [1, 4, 7])
 def test_a_kill_under_load_loses_nothing_that_was_acknowledged(
     start_vigil: Callable[..., Vigil],
     stand_in_bundle: Path,
@@ -77,7 +77,7 @@ def test_a_kill_under_load_loses_nothing_that_was_acknowledged(
     kill_after: int,
 ) -> None:
     vigil = start_vigil(stand_in_bundle)
-    paths = [phantom_file(seed, size=(1024, 900)) for seed in range(16)]
+    paths = [phantom_file(seed, size=(1024, 900)) for seed in range(10)]
     sender = Sender(vigil.dicom_port, paths)
     wait_until(lambda: len(sender.acknowledged) >= kill_after, f"{kill_after} acknowledged")
     vigil.stop(signal.SIGKILL)
