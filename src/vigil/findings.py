@@ -47,6 +47,8 @@ _CONCEPTS = (
     Concept("Fibrosis", Code("51615001", "SCT", "Fibrosis of lung"), LUNG),
     Concept("Hernia", Code("39839004", "SCT", "Diaphragmatic hernia"), CHEST),
     Concept("Infiltration", Code("112121", "DCM", "Infiltrate"), LUNG),
+    Concept("Lung_Lesion", Code("52988006", "SCT", "Lesion"), LUNG),
+    Concept("Lung_Opacity", Code("112001", "DCM", "Opacity"), LUNG),
     Concept("Mass", Code("4147007", "SCT", "Mass"), LUNG),
     Concept("Nodule", Code("27925004", "SCT", "Nodule"), LUNG),
     Concept("Pleural_Thickening", Code("RID28509", "RADLEX", "Thickening"), PLEURA),

@@ -12,18 +12,32 @@ Version 1, in order:
 2. *Window.* The 0.5 and 99.5 percentiles of the picture itself, without the filling, become 0
    and 1; what lies outside is clipped. A site's own window therefore matters less.
 3. *Standardise.* ``(x - 0.5) / 0.25``; the filling is 0 before this step.
+
+Version 2 is what torchxrayvision's published models were trained on and are used with
+(``XRayCenterCrop``, then ``XRayResizer`` with its default engine), in order:
+
+1. *Crop* to the central square, its side the shorter one of the picture.
+2. *Scale.* The whole range of display values becomes -1024 to 1024: the window is the file's own.
+3. *Resize* to ``size`` by a Gaussian of deviation (side / ``size`` - 1) / 2 and linear
+   interpolation at the pixels' centres; outside the square lies 0, the middle of the range.
+
+What is cut off is not seen by the network, so a result says so: see :func:`unseen_fraction`.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-KNOWN_VERSIONS = frozenset({1})
+KNOWN_VERSIONS = frozenset({1, 2})
 _LOW_PERCENTILE, _HIGH_PERCENTILE = 0.5, 99.5
 _MEAN, _STANDARD_DEVIATION = 0.5, 0.25
+_HALF_RANGE = 1024.0
+_KERNEL_DEVIATIONS = 4.0
+_BLOCK = 16
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,57 @@ def letterbox_of(rows: int, columns: int, size: int) -> Letterbox:
     return Letterbox((size - height) // 2, (size - width) // 2, height, width)
 
 
+class Crop(NamedTuple):
+    """The central square of a picture, in its own pixels."""
+
+    top: int
+    left: int
+    side: int
+
+
+def crop_of(rows: int, columns: int) -> Crop:
+    """Return the central square of a ``rows`` × ``columns`` picture."""
+    side = min(rows, columns)
+    return Crop(rows // 2 - side // 2, columns // 2 - side // 2, side)
+
+
+def unseen_fraction(rows: int, columns: int, spec: PreprocessingSpec) -> float:
+    """Return the part of a picture, 0 to 1, that is cut off before the network sees it."""
+    return 0.0 if spec.version == 1 else 1 - min(rows, columns) / max(rows, columns)
+
+
+def onto_picture(
+    square: NDArray[np.float32], rows: int, columns: int, spec: PreprocessingSpec
+) -> NDArray[np.float32]:
+    """Lay a map of the square input back over the picture that the input was made of.
+
+    Parameters
+    ----------
+    square
+        (s, s) float32 over the whole input.
+    rows, columns
+        The picture's size.
+    spec
+        How the input was made.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        (h, w) over the whole picture, its longer side s; 0 where the network saw nothing.
+    """
+    box = letterbox_of(rows, columns, square.shape[0])
+    if spec.version == 1:
+        seen = square[box.top : box.top + box.height, box.left : box.left + box.width]
+        return np.ascontiguousarray(seen)
+    crop = crop_of(rows, columns)
+    side = min(box.height, box.width)
+    top = min(round(crop.top * box.height / rows), box.height - side)
+    left = min(round(crop.left * box.width / columns), box.width - side)
+    picture = np.zeros((box.height, box.width), np.float32)
+    picture[top : top + side, left : left + side] = cv2.resize(square, (side, side))
+    return picture
+
+
 def to_model_input(pixels: NDArray[np.uint16], spec: PreprocessingSpec) -> NDArray[np.float32]:
     """Turn display values into the network's input.
 
@@ -81,7 +146,8 @@ def to_model_input(pixels: NDArray[np.uint16], spec: PreprocessingSpec) -> NDArr
     Returns
     -------
     NDArray[np.float32]
-        (1, 1, size, size), standardised; see the module's text for the procedure.
+        (1, 1, size, size): standardised in version 1, -1024 to 1024 in version 2; see the
+        module's text for the procedures.
 
     Raises
     ------
@@ -93,14 +159,65 @@ def to_model_input(pixels: NDArray[np.uint16], spec: PreprocessingSpec) -> NDArr
             f"expected a non-empty (rows, columns) uint16 array, found {pixels.dtype} "
             f"of shape {pixels.shape}"
         )
+    square = _cropped(pixels, spec.size) if spec.version == 2 else _letterboxed(pixels, spec.size)
+    return square[np.newaxis, np.newaxis]
+
+
+def _letterboxed(pixels: NDArray[np.uint16], size: int) -> NDArray[np.float32]:
+    """Return version 1's (size, size) input."""
     rows, columns = pixels.shape
-    box = letterbox_of(rows, columns, spec.size)
-    shrinks = max(pixels.shape) > spec.size
+    box = letterbox_of(rows, columns, size)
+    shrinks = max(pixels.shape) > size
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     reduced = cv2.resize(pixels, (box.width, box.height), interpolation=interpolation)
     low, high = np.percentile(reduced, (_LOW_PERCENTILE, _HIGH_PERCENTILE))
     windowed = (reduced.astype(np.float32) - np.float32(low)) / np.float32(max(high - low, 1.0))
-    canvas = np.zeros((spec.size, spec.size), np.float32)
+    canvas = np.zeros((size, size), np.float32)
     canvas[box.top : box.top + box.height, box.left : box.left + box.width] = windowed.clip(0, 1)
     standardised: NDArray[np.float32] = (canvas - _MEAN) / np.float32(_STANDARD_DEVIATION)
-    return standardised[np.newaxis, np.newaxis]
+    return standardised
+
+
+def _cropped(pixels: NDArray[np.uint16], size: int) -> NDArray[np.float32]:
+    """Return version 2's (size, size) input."""
+    crop = crop_of(*pixels.shape)
+    square = pixels[crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
+    weights = _resampling(crop.side, size)
+    rows = np.empty((size, crop.side), np.float32)
+    # A row of weights is zero but for a few neighbours, so rows are made a block at a time.
+    for start in range(0, size, _BLOCK):
+        block = weights[start : start + _BLOCK]
+        used = np.flatnonzero(block.any(0))
+        near = slice(int(used[0]), int(used[-1]) + 1)
+        rows[start : start + _BLOCK] = block[:, near] @ square[near].astype(np.float32)
+    # Scaling is linear, so it may follow; near the border a row's weights add up to less than 1.
+    total = weights.sum(1)
+    scaled = rows @ weights.T * np.float32(2 * _HALF_RANGE / 65535)
+    result: NDArray[np.float32] = scaled - np.float32(_HALF_RANGE) * total[:, np.newaxis] * total
+    return result
+
+
+@lru_cache(maxsize=4)
+def _resampling(length: int, size: int) -> NDArray[np.float32]:
+    """Return (size, length) weights: a Gaussian against aliasing, then linear interpolation.
+
+    This is ``skimage.transform.resize(order=1, mode="constant", anti_aliasing=True)`` along one
+    axis, written as the matrix that it is.
+    """
+    factor = length / size
+    deviation = max(0.0, (factor - 1) / 2)
+    radius = int(_KERNEL_DEVIATIONS * deviation + 0.5)
+    taps = np.arange(-radius, radius + 1)
+    kernel = np.exp(-0.5 * (taps / max(deviation, 1e-9)) ** 2)
+    kernel /= kernel.sum()
+    centres = (np.arange(size) + 0.5) * factor - 0.5
+    lower = np.floor(centres).astype(int)
+    weights = np.zeros((size, length))
+    for sample, share in ((lower, 1 - (centres - lower)), (lower + 1, centres - lower)):
+        known = (sample >= 0) & (sample < length)
+        columns = sample[:, np.newaxis] + taps
+        shares = share[:, np.newaxis] * kernel
+        inside = (columns >= 0) & (columns < length) & known[:, np.newaxis]
+        outputs = np.broadcast_to(np.arange(size)[:, np.newaxis], columns.shape)
+        np.add.at(weights, (outputs[inside], columns[inside]), shares[inside])
+    return weights.astype(np.float32)

@@ -22,7 +22,7 @@ from vigil.classifier import Classifier, Prediction
 from vigil.dicom import describe, read_dicom, read_header
 from vigil.errors import ImageRefused, RefusalCode
 from vigil.image_file import image_format, read_image
-from vigil.preprocess import letterbox_of, to_model_input
+from vigil.preprocess import onto_picture, to_model_input, unseen_fraction
 from vigil.radiograph import ImageDescription, Radiograph
 from vigil.triage import Decision, Flag, Priority, assign_priority
 
@@ -55,7 +55,7 @@ class TriageResult:
         refused; None if it was not read.
     maps
         Label to (h, w) float32 in 0…1 over the whole picture: what the probability would be if
-        all of the picture looked like this place.
+        all of the picture looked like this place; 0 where the network saw nothing.
     """
 
     status: Literal["analysed", "not_analysed"]
@@ -175,6 +175,9 @@ class Triager:
         notes = list(radiograph.notes)
         if age is None:
             notes.append(_age_note(looks.child))
+        rows, columns = radiograph.pixels.shape
+        if unseen := unseen_fraction(rows, columns, self.bundle.preprocessing):
+            notes.append(f"the model sees the central square only; {unseen:.0%} was not analysed")
         admitted, withheld = _by_population(
             self.bundle.manifest.findings, radiograph.description, age, looks.child
         )
@@ -266,7 +269,6 @@ class Triager:
         self, radiograph: Radiograph, prediction: Prediction, admitted: list[FindingSpec]
     ) -> dict[str, NDArray[np.float32]]:
         rows, columns = radiograph.pixels.shape
-        box = letterbox_of(rows, columns, _MAP_SIZE)
         indices = {f.key: i for i, f in enumerate(self.bundle.manifest.findings)}
         maps = {}
         for finding in admitted:
@@ -274,11 +276,10 @@ class Triager:
             # The class activation map averages to the logit (without its bias).
             local = cam + (prediction.logits[finding.key] - cam.mean())
             calibration = finding.calibration
-            probability = 1 / (1 + np.exp(-(calibration.slope * local + calibration.intercept)))
+            logit = np.clip(calibration.slope * local + calibration.intercept, -60, 60)
+            probability = 1 / (1 + np.exp(-logit))
             square = cv2.resize(probability.astype(np.float32), (_MAP_SIZE, _MAP_SIZE))
-            maps[finding.label] = np.ascontiguousarray(
-                square[box.top : box.top + box.height, box.left : box.left + box.width]
-            )
+            maps[finding.label] = onto_picture(square, rows, columns, self.bundle.preprocessing)
         return maps
 
 

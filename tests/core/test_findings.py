@@ -10,6 +10,8 @@ from vigil.findings import CONCEPTS, HEART, PLEURA, Code
         (CONCEPTS["Edema"].code, codes.SCT.PulmonaryEdema),
         (CONCEPTS["Effusion"].code, codes.SCT.PleuralEffusion),
         (CONCEPTS["Infiltration"].code, codes.DCM.Infiltrate),
+        (CONCEPTS["Lung_Lesion"].code, codes.SCT.Lesion),
+        (CONCEPTS["Lung_Opacity"].code, codes.DCM.Opacity),
         (CONCEPTS["Mass"].code, codes.SCT.Mass),
         (CONCEPTS["Nodule"].code, codes.SCT.Nodule),
         (CONCEPTS["Pneumothorax"].code, codes.SCT.Pneumothorax),
@@ -29,7 +31,7 @@ def test_cardiomegaly_is_not_the_dictionarys_enlarged_septal_foramen() -> None:
 
 def test_no_two_labels_share_a_code() -> None:
     values = [(c.code.scheme, c.code.value) for c in CONCEPTS.values()]
-    assert len(set(values)) == len(values) == 15
+    assert len(set(values)) == len(values) == 17
 
 
 def test_covid_is_not_an_output() -> None:

@@ -3,7 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vigil.preprocess import PreprocessingSpec, letterbox_of, to_model_input
+from vigil.preprocess import (
+    PreprocessingSpec,
+    crop_of,
+    letterbox_of,
+    onto_picture,
+    to_model_input,
+    unseen_fraction,
+)
 
 BLACK = np.float32((0 - 0.5) / 0.25)
 WHITE = np.float32((1 - 0.5) / 0.25)
@@ -70,7 +77,7 @@ def test_other_arrays_are_refused_with_what_was_expected(pixels: np.ndarray) -> 
 
 
 def test_an_unknown_version_is_refused() -> None:
-    with pytest.raises(ValueError, match="version 99 is unknown; this software knows 1"):
+    with pytest.raises(ValueError, match="version 99 is unknown; this software knows 1, 2"):
         PreprocessingSpec(version=99)
 
 
@@ -85,3 +92,56 @@ def test_the_procedure_has_not_changed_since_version_1_was_named() -> None:
     np.testing.assert_allclose(
         to_model_input(pixels, PreprocessingSpec(1, 48))[0, 0], golden, atol=1e-3
     )
+
+
+def test_version_2_maps_the_whole_range_of_the_central_square() -> None:
+    pixels = np.zeros((40, 60), np.uint16)
+    pixels[:, 10:50] = np.random.default_rng(0).integers(0, 65536, (40, 40)).astype(np.uint16)
+    result = to_model_input(pixels, PreprocessingSpec(2, 40))[0, 0]
+    # At its own size the square is only scaled: 0 and 65535 become -1024 and 1024.
+    expected = pixels[:, 10:50].astype(np.float64) / 65535 * 2048 - 1024
+    np.testing.assert_allclose(result, expected, atol=1e-3)
+
+
+def test_version_2_reduces_by_a_gaussian_and_linear_interpolation() -> None:
+    # To half: deviation 0.5, radius 2, and each output lies between two smoothed pixels.
+    pixels = np.random.default_rng(4).integers(0, 65536, (64, 64)).astype(np.uint16)
+    kernel = np.exp(-0.5 * (np.arange(-2, 3) / 0.5) ** 2)
+    kernel /= kernel.sum()
+    smooth = np.pad(pixels / 65535 * 2048 - 1024, 2)
+    for axis in (0, 1):
+        smooth = np.apply_along_axis(np.convolve, axis, smooth, kernel, "valid")
+    expected = smooth.reshape(32, 2, 32, 2).mean((1, 3))
+    result = to_model_input(pixels, PreprocessingSpec(2, 32))[0, 0]
+    np.testing.assert_allclose(result, expected, atol=2e-3)
+
+
+def test_version_2_sees_all_of_one_grey_as_that_grey_within_the_border() -> None:
+    result = to_model_input(np.full((300, 300), 65535, np.uint16), PreprocessingSpec(2, 32))[0, 0]
+    np.testing.assert_allclose(result[4:-4, 4:-4], 1024, atol=0.01)
+    assert result[0, 0] < 1024  # outside lies the middle of the range
+
+
+@pytest.mark.parametrize(
+    ("shape", "crop", "unseen"),
+    [((100, 100), (0, 0, 100), 0.0), ((101, 60), (20, 0, 60), 0.406), ((3, 12), (0, 5, 3), 0.75)],
+)
+def test_the_central_square_and_what_lies_beside_it(
+    shape: tuple[int, int], crop: tuple[int, ...], unseen: float
+) -> None:
+    assert crop_of(*shape) == crop
+    assert unseen_fraction(*shape, PreprocessingSpec(2, 64)) == pytest.approx(unseen, abs=1e-3)
+    assert unseen_fraction(*shape, PreprocessingSpec(1, 64)) == 0
+
+
+def test_a_map_lies_over_the_picture_where_the_input_came_from() -> None:
+    square = np.ones((64, 64), np.float32)
+    square[:, 40:] = 2
+    wide = onto_picture(square, 100, 200, PreprocessingSpec(2, 224))
+    assert wide.shape == (32, 64)
+    assert (wide[:, :16] == 0).all()
+    assert (wide[:, 16:35] == 1).all()
+    assert (wide[:, 37:48] == 2).all()
+    assert (wide[:, 48:] == 0).all()
+    tall = onto_picture(square, 200, 100, PreprocessingSpec(1, 224))
+    np.testing.assert_array_equal(tall, square[:, 16:48])

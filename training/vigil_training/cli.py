@@ -19,6 +19,9 @@ _DATA_HELP = "Folder that the manifests' paths are relative to. [default: ../sha
 
 def register(app: typer.Typer) -> None:
     """Add this room's commands to the command line."""
+    from vigil_training.open_models.cli import register as register_models
+
+    register_models(app)
     app.command()(train)
     app.command()(export)
     app.command()(evaluate)

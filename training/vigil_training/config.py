@@ -127,7 +127,8 @@ class NetworkConfig(_Strict):
 
     backbone: Literal["efficientnet-lite0", "densenet121"] = "efficientnet-lite0"
     init: str = "imagenet"
-    """``imagenet``, ``random``, or a file with a dictionary of weights and nothing else."""
+    """``random``; ``imagenet``; ``efficientnet-lite0``; ``xrv:NAME`` of `vigil models list`; a
+    bundle's folder; or a file with a dictionary of weights and nothing else."""
     size: int = Field(default=224, ge=32, le=1024)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     stochastic_depth: float = Field(default=0.2, ge=0, lt=1)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vigil.bundle import MANIFEST_NAME
 from vigil.errors import ConfigurationError
 from vigil_training.config import NetworkConfig
 from vigil_training.vision import import_torchvision_models
@@ -160,8 +161,17 @@ class Network(nn.Module):
         return nn.functional.conv2d(features, self.head.weight[:outputs, :, None, None])
 
 
-def make_network(config: NetworkConfig, outputs: int) -> Network:
+def make_network(config: NetworkConfig, outputs: int, keys: tuple[str, ...] = ()) -> Network:
     """Build a network and its first weights.
+
+    Parameters
+    ----------
+    config
+        The backbone and where its weights start.
+    outputs
+        How many outputs the linear layer has.
+    keys
+        Their names in order; weights of an open model or a bundle set those that they know.
 
     Raises
     ------
@@ -169,6 +179,11 @@ def make_network(config: NetworkConfig, outputs: int) -> Network:
         If ``init`` names weights that this backbone does not have, or a file that does not fit.
     """
     network = Network(config, outputs)
+    if _is_open(config.init):
+        from vigil_training.open_models.initial import initial_weights, initialise
+
+        initialise(network, initial_weights(config.init), keys)
+        return network
     if config.init == "imagenet":
         if not isinstance(network.backbone, LiteFeatures):
             raise ConfigurationError(
@@ -189,6 +204,12 @@ def make_network(config: NetworkConfig, outputs: int) -> Network:
     if state and "classifier.weight" not in state:
         _load(network, state, config.init)
     return network
+
+
+def _is_open(init: str) -> bool:
+    """Return whether weights come from an open model, a package by its name, or a bundle."""
+    named = init.startswith("xrv:") or init == "efficientnet-lite0"
+    return named or (Path(init) / MANIFEST_NAME).is_file()
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

@@ -159,7 +159,7 @@ def train(config_path: Path, data: Path | None, out: Path, resume: bool = False)
 
 def _new_learner(config: RunConfig, device: torch.device) -> Learner:
     torch.manual_seed(config.seed)
-    network = make_network(config.network, len(config.outputs))
+    network = make_network(config.network, len(config.outputs), config.outputs)
     averaged = make_network(config.network, len(config.outputs))
     averaged.load_state_dict(network.state_dict())
     for module in (network, averaged):

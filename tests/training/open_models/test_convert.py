@@ -7,7 +7,6 @@ from vigil.bundle import load_bundle
 from vigil.classifier import Classifier
 from vigil.errors import ConfigurationError
 from vigil.findings import CONCEPTS
-from vigil.preprocess import KNOWN_VERSIONS
 from vigil_training.open_models.convert import (
     Converted,
     convert,
@@ -16,10 +15,6 @@ from vigil_training.open_models.convert import (
 )
 from vigil_training.open_models.registry import ORDER, OpenModel, find_model
 from vigil_training.open_models.store import ModelStore
-
-pytestmark = pytest.mark.skipif(
-    2 not in KNOWN_VERSIONS, reason="this vigil.preprocess does not know version 2"
-)
 
 MODEL = find_model("densenet121-res224-all")
 

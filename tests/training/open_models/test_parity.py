@@ -19,15 +19,11 @@ import torch
 
 from vigil.phantom import MAX_STORED_VALUE, Phantom, make_phantom
 from vigil.phantom_dicom import write_dx
-from vigil.preprocess import KNOWN_VERSIONS, to_model_input
+from vigil.preprocess import to_model_input
 from vigil.triager import Triager, read_radiograph
 from vigil_training.open_models.convert import Converted, convert, vigil_label
 from vigil_training.open_models.registry import find_model
 from vigil_training.open_models.store import ModelStore
-
-pytestmark = pytest.mark.skipif(
-    2 not in KNOWN_VERSIONS, reason="this vigil.preprocess does not know version 2"
-)
 
 AGREE = 1e-3
 DENSENET, RESNET = find_model("densenet121-res224-all"), find_model("resnet50-res512-all")
