@@ -52,7 +52,11 @@ _LIMITS = """\
   frequent than in a screening programme or an emergency room. At another hospital they are ranks
   until a site calibration is made.
 - The same validation patients chose the best epoch, the calibration and the thresholds, and give
-  the figures below: these are optimistic. Patients of another hospital will do worse.
+  the figures above: these are optimistic. Patients of another hospital will do worse.
+- One threshold and one calibration serve all sources of a finding: where the table shows another
+  sensitivity or calibration error for each, no hospital may expect either.
+- The gate refuses pictures under 128 pixels before the network sees them (most hands and CT here),
+  so those rows say nothing of the network.
 - A part of the NIH patients is on that set's official test list: no figure here compares with
   published ChestX-ray14 results.
 - Labels of the NIH set come from reports; a radiologist would disagree with many.
