@@ -13,7 +13,7 @@ import pytest
 
 from tests.stand_in import write_stand_in
 from vigil.phantom import make_phantom
-from vigil.phantom_dicom import write_dx
+from vigil.phantom.dicom import write_dx
 
 PROJECT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("VIGIL_DATA", PROJECT / "../shared/data"))

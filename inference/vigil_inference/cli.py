@@ -109,13 +109,14 @@ def send(
     calling: Annotated[str, typer.Option(help="Our own title.")] = "VIGIL_SEND",
 ) -> None:
     """Send DICOM files by C-STORE, as they are; exit 1 if one was not stored."""
-    from vigil_inference.sender import files_in, parse_peer
+    from vigil.folder import pictures_in
+    from vigil_inference.sender import parse_peer
     from vigil_inference.sender import send as send_files
 
     host, port = parse_peer(to)
     failed = total = 0
     for sent in send_files(
-        files_in(paths), host, port, calling_ae_title=calling, called_ae_title=aet
+        pictures_in(paths), host, port, calling_ae_title=calling, called_ae_title=aet
     ):
         total += 1
         failed += not sent.succeeded

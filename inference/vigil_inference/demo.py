@@ -25,9 +25,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from vigil.errors import VigilError
+from vigil.folder import pictures_in
 from vigil.phantom import make_phantom
-from vigil.phantom_dicom import write_dx
-from vigil_inference.sender import files_in, send
+from vigil.phantom.dicom import write_dx
+from vigil_inference.sender import send
 from vigil_inference.terminal import fetch_worklist, print_worklist
 
 _HOST = "127.0.0.1"
@@ -92,7 +93,7 @@ def _studies(given: Path | None, folder: Path, console: Console) -> list[Path]:
     samples = Path(os.environ.get("VIGIL_DATA", "../shared/data")) / "dicom-samples"
     if given is not None or samples.is_dir():
         source = given or samples
-        found = files_in([source])
+        found = pictures_in([source])
         if not found or not all(path.is_file() for path in found):
             raise DemoFailed(f"there are no files in {source}")
         console.print(f"{len(found)} files from {source}", markup=False, highlight=False)

@@ -15,11 +15,6 @@ from vigil.errors import ConfigurationError
 
 _MOST_CONTEXTS = 128
 _TIMEOUT_SECONDS = 60.0
-# What lies beside pictures in an exported folder and is never meant as one.
-_NOT_PICTURES = {
-    ".csv", ".htm", ".html", ".inf", ".ini", ".json", ".log", ".md", ".pdf", ".txt", ".xml",
-    ".yaml", ".yml", ".zip",
-}  # fmt: skip
 _UID_ATTRIBUTES = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
 # (implicit VR, little endian), as pydicom found them.
 _SYNTAXES: dict[tuple[bool | None, bool | None], UID] = {
@@ -61,25 +56,6 @@ def parse_peer(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def files_in(paths: Sequence[Path]) -> list[Path]:
-    """Return the files named, and those below the folders named (without notes and tables)."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found.extend(
-                sorted(
-                    file
-                    for file in path.rglob("*")
-                    if file.is_file()
-                    and not file.name.startswith(".")
-                    and file.suffix.lower() not in _NOT_PICTURES
-                )
-            )
-        else:
-            found.append(path)
-    return found
-
-
 def send(
     paths: Sequence[Path], host: str, port: int, *, calling_ae_title: str, called_ae_title: str
 ) -> Iterator[Sent]:
@@ -111,6 +87,8 @@ def _read_meta(path: Path) -> _Outgoing:
         if has_meta:
             meta = read_file_meta_info(path)
             if all(meta.get(keyword) for keyword in _UID_ATTRIBUTES):
+                if _names_another_object(path, meta.MediaStorageSOPInstanceUID):
+                    return _read_bare(path)
                 sop_class, syntax = meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID
                 return _Outgoing(path, str(sop_class), str(syntax))
         return _read_bare(path)
@@ -120,8 +98,17 @@ def _read_meta(path: Path) -> _Outgoing:
         raise ValueError(f"it is not a DICOM file ({type(error).__name__})") from error
 
 
+def _names_another_object(path: Path, announced: str) -> bool:
+    """Return whether the file meta information names another SOP instance than the data set is."""
+    try:
+        held = dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
+        return str(held.SOPInstanceUID) != str(announced)
+    except Exception:  # a damaged data set is sent as it is: the peer decides
+        return False
+
+
 def _read_bare(path: Path) -> _Outgoing:
-    """Read a file whose file meta information is missing or lacks something."""
+    """Read a file whose file meta information is missing, lacks something or is another's."""
     dataset = dcmread(path, force=True)
     syntax = dataset.file_meta.get("TransferSyntaxUID") or _SYNTAXES[dataset.original_encoding]
     sop_class, sop_instance = UID(dataset.SOPClassUID), UID(dataset.SOPInstanceUID)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +11,7 @@ import typer
 
 from vigil import RESEARCH_USE, __version__
 from vigil.errors import VigilError
+from vigil.folder import pictures_in
 
 if TYPE_CHECKING:
     from vigil.triager import TriageResult
@@ -23,12 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-# What lies beside pictures in an exported folder and is never meant as one.
-_NOT_PICTURES = {
-    ".csv", ".htm", ".html", ".inf", ".ini", ".json", ".log", ".md", ".pdf", ".py", ".toml", ".txt",
-    ".xml", ".yaml", ".yml", ".zip",
-}  # fmt: skip
 
 
 def _show_version(wanted: bool) -> None:
@@ -72,7 +67,10 @@ def triage(
     from vigil.bundle import default_bundle
     from vigil.triager import Triager
 
-    files = list(_files(paths))
+    for path in paths:
+        if not path.exists():
+            raise typer.BadParameter(f"{path} does not exist")
+    files = pictures_in(paths)
     triager = Triager.load(bundle or default_bundle())
     results = ((path, triager.triage(path, age_years=age)) for path in files)
     if as_json:
@@ -80,22 +78,6 @@ def triage(
             typer.echo(json.dumps(result.to_json(path), ensure_ascii=False))
     else:
         _print_table(results, len(files))
-
-
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
-        if not path.exists():
-            raise typer.BadParameter(f"{path} does not exist")
-        if path.is_dir():
-            yield from sorted(
-                file
-                for file in path.rglob("*")
-                if file.is_file()
-                and not file.name.startswith(".")
-                and file.suffix.lower() not in _NOT_PICTURES
-            )
-        else:
-            yield path
 
 
 def _print_table(results: "Iterable[tuple[Path, TriageResult]]", total: int) -> None:

@@ -22,7 +22,7 @@ from rich.table import Table
 from vigil.bundle import BundleError, default_bundle, load_bundle
 from vigil.classifier import Classifier, available_cores
 from vigil.phantom import make_phantom
-from vigil.phantom_dicom import write_dx
+from vigil.phantom.dicom import write_dx
 from vigil.preprocess import to_model_input
 from vigil.triager import Triager, read_radiograph
 

@@ -18,7 +18,7 @@ from pydicom.uid import (
 
 from vigil.findings import LABELS
 from vigil.phantom import MAX_STORED_VALUE, PhantomKind, make_phantom
-from vigil.phantom_dicom import write_dx, write_png
+from vigil.phantom.dicom import write_dx, write_png
 
 SMALL = (300, 260)
 

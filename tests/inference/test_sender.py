@@ -11,7 +11,7 @@ from tests.inference.conftest import MakeFile, make_dataset
 from vigil.cli import app
 from vigil.errors import ConfigurationError
 from vigil_inference.cli import register
-from vigil_inference.sender import files_in, parse_peer, send
+from vigil_inference.sender import parse_peer, send
 from vigil_inference.service import Service
 from vigil_inference.tables import Instance
 
@@ -41,15 +41,6 @@ def test_a_peer_is_host_and_port(text: str, expected: tuple[str, int]) -> None:
 def test_a_peer_that_is_not_is_an_error_that_shows_the_form(text: str) -> None:
     with pytest.raises(ConfigurationError, match="HOST:PORT"):
         parse_peer(text)
-
-
-def test_folders_are_searched_and_notes_left_out(tmp_path: Path) -> None:
-    for name in ("b/2.dcm", "b/1", "README.md", ".hidden", "a.dcm"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-    found = [str(path.relative_to(tmp_path)) for path in files_in([tmp_path])]
-    assert found == ["a.dcm", "b/1", "b/2.dcm"]
 
 
 def test_a_bare_data_set_is_sent_too(running: Service, tmp_path: Path) -> None:
@@ -97,3 +88,21 @@ def test_what_is_sent_is_left_as_it_was(running: Service, make_file: MakeFile) -
     )
     assert path.read_bytes() == before
     assert dcmread(path).PatientID == "P1"
+
+
+def test_an_object_whose_file_names_another_is_announced_as_what_it_is(
+    running: Service, tmp_path: Path
+) -> None:
+    dataset = make_dataset()
+    path = tmp_path / "renamed.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    named, own = (dataset.SOPInstanceUID.encode(), b"2" + dataset.SOPInstanceUID.encode()[1:])
+    content = path.read_bytes()
+    # The data set's own UID is the second: the file meta information keeps naming the other one.
+    first = content.index(named) + len(named)
+    path.write_bytes(content[:first] + content[first:].replace(named, own))
+    assert dcmread(path).SOPInstanceUID.encode() == own
+    [sent] = send(
+        [path], "127.0.0.1", running.listener.port, calling_ae_title="T", called_ae_title="VIGIL"
+    )
+    assert (sent.succeeded, sent.message) == (True, "0x0000 Success")

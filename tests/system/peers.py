@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 import httpx
 import pytest
 
-from vigil.phantom_dicom import make_uid
+from vigil.phantom.dicom import make_uid
 
 HOST = "127.0.0.1"
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from vigil.errors import RefusalCode
 from vigil.phantom import Phantom, make_phantom
-from vigil.phantom_dicom import make_uid, write_dx
+from vigil.phantom.dicom import make_uid, write_dx
 from vigil.triage import Flag, Priority
 from vigil_inference.results import PictureResult, ResultOptions, StudyResult
 

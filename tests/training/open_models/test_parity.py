@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from vigil.phantom import MAX_STORED_VALUE, Phantom, make_phantom
-from vigil.phantom_dicom import write_dx
+from vigil.phantom.dicom import write_dx
 from vigil.preprocess import to_model_input
 from vigil.triager import Triager, read_radiograph
 from vigil_training.open_models.convert import Converted, convert, vigil_label

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vigil.phantom_canvas import Canvas, Layer, Points, ellipse, points, smooth
+from vigil.phantom.canvas import Canvas, Layer, Points, ellipse, points, smooth
 
 
 def draw_frontal(

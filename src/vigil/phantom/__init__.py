@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vigil.phantom_anatomy import draw_frontal, draw_lateral
-from vigil.phantom_canvas import Canvas, Layer
+from vigil.phantom.anatomy import draw_frontal, draw_lateral
+from vigil.phantom.canvas import Canvas, Layer
 
 MAX_STORED_VALUE = 4095
 """Of the 12 bits stored."""
