@@ -27,7 +27,7 @@ class Learner:
     """All that changes while a run goes on.
 
     ``averaged`` is the exponential moving average of ``network``: it is what is validated and
-    exported.
+    exported. ``commit`` is the working tree's when the run was started.
     """
 
     network: Network
@@ -36,6 +36,7 @@ class Learner:
     scaler: torch.amp.GradScaler
     position: Position
     device: torch.device
+    commit: str = ""
 
 
 def save(path: Path, state: object) -> None:
@@ -53,7 +54,7 @@ def save_checkpoint(out: Path, learner: Learner) -> None:
         "optimiser": learner.optimiser.state_dict(),
         "scaler": learner.scaler.state_dict(),
         "position": asdict(learner.position),
-        "commit": _commit(),
+        "commit": learner.commit,
     }
     save(out / CHECKPOINT_NAME, state)
 
@@ -73,11 +74,12 @@ def load_checkpoint(out: Path, learner: Learner) -> None:
         learner.optimiser.load_state_dict(state["optimiser"])
         learner.scaler.load_state_dict(state["scaler"])
         learner.position.__dict__.update(state["position"])
+        learner.commit = state["commit"]
     except Exception as error:  # torch raises several types for a file that it did not write
         raise ConfigurationError(f"{out}: the checkpoint is damaged or of another run") from error
 
 
-def _commit() -> str:
+def current_commit() -> str:
     """Return the commit of the working tree, empty outside of one."""
     try:
         found = subprocess.run(

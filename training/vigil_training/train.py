@@ -30,6 +30,7 @@ from vigil_training.checkpoint import (
     CHECKPOINT_NAME,
     Learner,
     Position,
+    current_commit,
     load_checkpoint,
     save,
     save_checkpoint,
@@ -173,7 +174,8 @@ def _new_learner(config: RunConfig, device: torch.device) -> Learner:
     ]
     optimiser = torch.optim.AdamW(groups, lr=options.learning_rate)
     scaler = torch.amp.GradScaler(enabled=device.type == "cuda")
-    return Learner(network, averaged.eval(), optimiser, scaler, Position(), device)
+    commit = current_commit()
+    return Learner(network, averaged.eval(), optimiser, scaler, Position(), device, commit)
 
 
 def _train_epoch(
