@@ -250,8 +250,10 @@ class Triager:
             reason = "the picture does not look like a frontal chest radiograph"
             raise ImageRefused(RefusalCode.NOT_CHEST, reason)
         best: tuple[float, Radiograph, Prediction, gate.Appearance] | None = None
+        is_chest = looks.frontal_chest
         for candidate in _corrections(radiograph, looks):
             seen, appears = self._look(candidate)
+            is_chest |= appears.frontal_chest
             if not appears.frontal_chest or appears.inverted or appears.rotated:
                 continue
             doubt = seen.attributes.get("rotated", 0.0) + seen.attributes.get("inverted", 0.0)
@@ -259,6 +261,11 @@ class Triager:
                 best = doubt, candidate, seen, appears
         if best is not None:
             return best[1:]
+        if not is_chest:
+            reason = (
+                "the picture does not look like a frontal chest radiograph, however it is turned"
+            )
+            raise ImageRefused(RefusalCode.NOT_CHEST, reason)
         if looks.rotated:
             reason = "the picture looks rotated and no turn makes it an upright chest film"
             raise ImageRefused(RefusalCode.ROTATED, reason)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.core.conftest import build_bundle
+from vigil.bundle import AttributeSpec, write_manifest
 from vigil.errors import RefusalCode
 from vigil.preprocess import to_model_input
 from vigil.triage import Priority
@@ -171,6 +172,23 @@ def test_a_film_on_its_head_is_turned_and_said_to_be(
     assert result.status == "analysed"
     assert result.notes == ("the picture was turned 180° before it was analysed",)
     assert result.findings["Effusion"] == pytest.approx(right.findings["Effusion"], abs=1e-4)
+
+
+def test_what_is_no_chest_film_however_it_is_turned_is_not_called_rotated(
+    tmp_path: Path, film: np.ndarray, write_dicom: Write
+) -> None:
+    names = ("frontal_chest", "child", "inverted", "rotated")
+    # The tiny network's frontal_chest is always 0.98.
+    attributes = tuple(
+        AttributeSpec(name=name, threshold=0.99 if name == "frontal_chest" else 0.5)
+        for name in names
+    )
+    manifest = build_bundle(tmp_path / "strict")
+    write_manifest(tmp_path / "strict", manifest.model_copy(update={"attributes": attributes}))
+    inverted = (4095 - film).astype(np.uint16)
+    result = Triager.load(tmp_path / "strict").triage(write_dicom(inverted, BitsStored=12))
+    assert result.code is RefusalCode.NOT_CHEST
+    assert "however it is turned" in result.reason
 
 
 def test_a_file_that_cannot_be_read_gets_an_answer(triager: Triager, tmp_path: Path) -> None:
