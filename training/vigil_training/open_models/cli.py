@@ -66,15 +66,13 @@ def list_models(store: StoreOption = None) -> None:
         caption_justify="left",
     )
     table.add_column("Name", no_wrap=True)
-    table.add_column("Network")
     table.add_column("Trained on", overflow="fold")
-    for heading in ("Input", "Outputs", "NIH", "PadChest"):
-        table.add_column(heading, justify="right")
-    table.add_column("Here")
+    for heading in ("Size", "Labels", "NIH", "Pad"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("Here", no_wrap=True, min_width=4)
     for model in MODELS.values():
         table.add_row(
             model.name,
-            model.architecture,
             model.trained_on,
             str(model.size),
             str(len(model.labels)),
