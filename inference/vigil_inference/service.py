@@ -98,7 +98,14 @@ class Service:
         if self._model is not None:
             return self._model
         # The network's runtime takes a moment to load; the doors are open by then.
+        from vigil.reference import check_reference_outputs
         from vigil.triager import Triager
 
         folder: Path = self.settings.bundle or default_bundle()
-        return Triager.load(folder, self.settings.analysis_threads)
+        triager = Triager.load(folder, self.settings.analysis_threads)
+        difference = check_reference_outputs(triager)
+        if difference is None:
+            log.warning("no_reference_outputs", bundle=triager.bundle.id)
+        else:
+            log.info("reference_outputs_hold", bundle=triager.bundle.id, difference=difference)
+        return triager

@@ -232,9 +232,12 @@ class Triager:
             milliseconds=1000 * (time.perf_counter() - start),
         )
 
+    def predict(self, pixels: NDArray[np.uint16]) -> Prediction:
+        """Return what the network says of (rows, columns) display values, without the gate."""
+        return self._classifier.predict(to_model_input(pixels, self.bundle.preprocessing))
+
     def _look(self, radiograph: Radiograph) -> tuple[Prediction, gate.Appearance]:
-        model_input = to_model_input(radiograph.pixels, self.bundle.preprocessing)
-        prediction = self._classifier.predict(model_input)
+        prediction = self.predict(radiograph.pixels)
         return prediction, gate.appearance(prediction.attributes, self._thresholds)
 
     def _upright(self, radiograph: Radiograph) -> tuple[Radiograph, Prediction, gate.Appearance]:

@@ -24,6 +24,7 @@ from vigil.bundle import (
     write_manifest,
 )
 from vigil.errors import BundleError, ConfigurationError
+from vigil.reference import write_reference_outputs
 from vigil.triage import Priority
 from vigil_training.augment import Corruption, apply_corruption
 from vigil_training.calibrate import (
@@ -119,6 +120,7 @@ def export(run: Path, data: Path | None, to: Path, samples: int = 1000) -> Expor
     to.mkdir(parents=True, exist_ok=True)
     (to / MODEL_NAME).write_bytes(graph)
     manifest = write_manifest(to, _manifest(config, run, to.name, graph, operations, attributes))
+    write_reference_outputs(to)
     return Exported(to, manifest, operations, attributes, difference)
 
 

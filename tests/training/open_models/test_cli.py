@@ -56,7 +56,22 @@ def test_import_verify_and_remove(run: Callable[..., Result], densenet_file: Pat
     assert "yes" in next(line for line in run("list").output.splitlines() if NAME in line)
     assert "whole" in run("verify").output
     assert "Removed" in run("remove", NAME).output
+
+
+def test_without_models_verify_says_where_it_looked(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert "No models are in" in run("verify").output
+
+
+def test_verify_asks_the_shipped_bundle_about_its_reference_phantoms(
+    run: Callable[..., Result], shipped_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shipped_bundle.parent.parent)
+    result = run("verify")
+    assert result.exit_code == 0
+    assert "reference outputs hold within" in result.output
 
 
 def test_verify_exits_1_and_says_what_was_altered(

@@ -137,45 +137,54 @@ def convert_model(
 def verify_models(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Models that are here, or bundles' folders. [default: all models]"),
+        typer.Argument(help="Models or bundles' folders. [default: all that are here]"),
     ] = None,
     store: StoreOption = None,
 ) -> None:
     """Compare models and bundles with the digests that were recorded when they were made.
 
-    Exits 1 if one of them is not what it was.
+    A bundle is also asked about its reference phantoms: this machine must say what the machine
+    that made it said. Exits 1 if one of them is not what it was.
     """
     from rich.console import Console
     from rich.table import Table
 
     table = Table("Name", "SHA-256", "Result")
     failed = 0
-    for name in names or [model.name for model in _store(store).held()]:
+    for name in names or [*(model.name for model in _store(store).held()), *_bundles()]:
         try:
-            digest = _verify(name, store)
-            table.add_row(name, f"{digest[:12]}…", "whole")
+            digest, said = _verify(name, store)
+            table.add_row(name, f"{digest[:12]}…", said)
         except VigilError as error:
             failed += 1
             table.add_row(name, "", str(error))
     if not table.row_count:
-        typer.echo(f"No models are in {_store(store).folder}.")
+        typer.echo(f"No models are in {_store(store).folder}, and no bundles in models/.")
         return
     Console().print(table)
     if failed:
         raise typer.Exit(1)
 
 
-def _verify(name: str, store: Path | None) -> str:
-    if name.removeprefix(PREFIX) not in MODELS and Path(name).is_dir():
-        from vigil.bundle import load_bundle
-        from vigil.classifier import Classifier
+def _bundles() -> list[str]:
+    return sorted(str(path.parent) for path in Path("models").glob("*/bundle.json"))
 
-        bundle = load_bundle(Path(name))
-        Classifier(bundle, threads=1)
-        return bundle.digest
+
+def _verify(name: str, store: Path | None) -> tuple[str, str]:
+    """Return a model's or a bundle's digest and what was found."""
+    if name.removeprefix(PREFIX) not in MODELS and Path(name).is_dir():
+        from vigil.reference import check_reference_outputs
+        from vigil.triager import Triager
+
+        triager = Triager.load(Path(name), threads=1)
+        difference = check_reference_outputs(triager)
+        said = "whole; it brings no reference outputs"
+        if difference is not None:
+            said = f"whole; reference outputs hold within {difference:.1e}"
+        return triager.bundle.digest, said
     model, place = find_model(name), _store(store)
     place.load(model)
-    return place.record(model).sha256
+    return place.record(model).sha256, "whole"
 
 
 @models.command("remove")
