@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_DATABASE_RETRY_SECONDS = 2.0
+_RETRY_SECONDS = 2.0
+_MOST_TRIES_TO_OPEN = 5
 
 # Refused by its header before a pixel was read, yet a person wants to see what it is.
 _SHOWN_THOUGH_REFUSED = frozenset(
@@ -108,6 +109,11 @@ class Analysis:
         self._model: Triages | None = None
         self._model_lock = threading.Lock()
         self._status = ModelStatus(False, "the model is being loaded")
+        # Pictures whose attempt this process has counted already, with how many there were before:
+        # trying again where the database or the disk failed is not another crash.
+        self._counted: dict[int, int] = {}
+        self._unreadable: dict[int, int] = {}
+        self._suspects = threading.Lock()
         self._threads = [
             threading.Thread(target=self._work, name=f"analysis-{n}", daemon=True)
             for n in range(workers)
@@ -153,15 +159,17 @@ class Analysis:
                 return
             try:
                 self._analyse(model, task)
-            except (SQLAlchemyError, TimeoutError) as error:
-                # Nothing is lost: the row still says `received`.
-                log.error(
-                    "result_not_recorded", instance=task.instance_id, error=type(error).__name__
-                )
-                self._stopping.wait(_DATABASE_RETRY_SECONDS)
+            except (SQLAlchemyError, OSError) as error:
+                # Nothing is lost: the row still says `received`. TimeoutError is an OSError.
+                log.error("analysis_put_off", instance=task.instance_id, error=type(error).__name__)
+                self._stopping.wait(_RETRY_SECONDS)
                 self._queue.put((task.attempts, next(self._order), task))
-            except Exception:  # the worker must live; the task stays `received`
-                log.exception("analysis_worker_failed", instance=task.instance_id)
+            except Exception as error:
+                # The worker must live. The message may quote the picture's header, so only its
+                # type is told; a restart takes the picture up again.
+                log.error(
+                    "analysis_worker_failed", instance=task.instance_id, error=type(error).__name__
+                )
 
     def _wait_for_model(self) -> Triages | None:
         while not self._stopping.is_set():
@@ -182,7 +190,7 @@ class Analysis:
             self._status = ModelStatus(False, str(error))
             return
         except Exception as error:  # a broken installation must not silence the doors
-            log.exception("model_failed_to_load")
+            log.error("model_failed_to_load", error=type(error).__name__)
             self._status = ModelStatus(False, f"the model failed to load ({type(error).__name__})")
             return
         self._model = model
@@ -190,15 +198,28 @@ class Analysis:
         log.info("model_ready", bundle=model.bundle.id, digest=model.bundle.digest)
 
     def _analyse(self, model: Triages, task: Task) -> None:
-        attempts = self._store.begin_attempt(task.instance_id)
+        attempts = self._counted.get(task.instance_id)
+        if attempts is None:
+            attempts = self._store.begin_attempt(task.instance_id)
         if attempts is None:
             return  # it has its result already
+        self._counted[task.instance_id] = attempts
+        if attempts == 0:
+            self._answer(model, task, attempts)
+            return
+        # One suspect at a time: an innocent picture that was in work beside one that ends the
+        # process must not be blamed for it again.
+        with self._suspects:
+            self._answer(model, task, attempts)
+
+    def _answer(self, model: Triages, task: Task, attempts: int) -> None:
         if attempts >= self._attempts:
             record = refuse(
                 RefusalCode.INTERNAL_ERROR,
                 f"the analysis of this picture ended the program {attempts} times",
             )
         else:
+            self._check_original(task)
             record = self._triage(model, task)
         if self._store.record_result(task.instance_id, record):
             log.info(
@@ -209,6 +230,28 @@ class Analysis:
                 milliseconds=round(record.milliseconds, 1),
             )
             self._hub.publish(StudyChanged(task.study_instance_uid))
+        self._counted.pop(task.instance_id, None)
+        self._unreadable.pop(task.instance_id, None)
+
+    def _check_original(self, task: Task) -> None:
+        """Put a picture off while its file cannot be opened: a disk may be late or busy.
+
+        After some tries it goes to the core as it is, which answers ``FILE_UNREADABLE``; the same
+        object sent again opens the case anew (:meth:`vigil_inference.intake.Intake.accept`).
+
+        Raises
+        ------
+        OSError
+            If it cannot be opened and was not tried often enough.
+        """
+        try:
+            with (self._data_dir / task.file_path).open("rb"):
+                return
+        except OSError:
+            tries = self._unreadable.get(task.instance_id, 0) + 1
+            self._unreadable[task.instance_id] = tries
+            if tries < _MOST_TRIES_TO_OPEN:
+                raise
 
     def _triage(self, model: Triages, task: Task) -> AnalysisRecord:
         try:
@@ -231,7 +274,7 @@ class Analysis:
                     task.sha256, radiograph.pixels, result.maps, self._preview_pixels
                 )
                 has_preview = True
-            except (OSError, ValueError) as error:
+            except Exception as error:  # a preview must never cost the result
                 log.error(
                     "preview_not_stored", instance=task.instance_id, error=type(error).__name__
                 )

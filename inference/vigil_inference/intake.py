@@ -109,9 +109,13 @@ class Intake:
         self._on_accepted = on_accepted
         self.spool = data_dir / "spool"
         try:
-            for folder in (self._originals, self.spool):
-                folder.mkdir(parents=True, exist_ok=True)
-            _sync_folder(data_dir)
+            self.spool.mkdir(parents=True, exist_ok=True)
+            # All of them now: a folder made on the way to an acknowledgement would have to be
+            # synced by every thread that meets it.
+            for number in range(256):
+                (self._originals / f"{number:02x}").mkdir(parents=True, exist_ok=True)
+            sync_folder(self._originals)
+            sync_folder(data_dir)
         except OSError as error:
             raise StorageError(f"{data_dir}: cannot be written ({error.strerror})") from error
 
@@ -147,7 +151,8 @@ class Intake:
             if recorded is None:
                 recorded = self._keep(staged, header, sha256, source)
             elif recorded.outcome is Outcome.REPEATED:
-                self._mend(staged, self._data_dir / recorded.file_path)
+                place = self._data_dir / recorded.file_path
+                self._mend(staged, place, recorded.instance_id)
         except (SQLAlchemyError, TimeoutError) as error:
             log.error("intake_database_failed", door=source.door, error=type(error).__name__)
             raise StorageError(
@@ -193,9 +198,6 @@ class Intake:
     def _keep(self, staged: Path, header: Header, sha256: str, source: Source) -> Recorded:
         """Move the bytes to a place of their own, durably, and commit their row."""
         place = self._originals / sha256[:2] / f"{staged.stem}.dcm"
-        if not place.parent.is_dir():
-            place.parent.mkdir(exist_ok=True)
-            _sync_folder(place.parent.parent)
         _move_durably(staged, place)
         arrival = Arrival(
             header=header,
@@ -225,12 +227,16 @@ class Intake:
             _remove(place)  # another sender was faster by a moment
         return recorded
 
-    def _mend(self, staged: Path, place: Path) -> None:
-        """Put a repeated object's bytes back where they were lost from the disk."""
+    def _mend(self, staged: Path, place: Path, instance_id: int) -> None:
+        """Put a repeated object's bytes back where they were lost, and have it analysed then."""
         if not place.is_file():
             log.error("alarm_original_was_missing")
             place.parent.mkdir(parents=True, exist_ok=True)
+            sync_folder(place.parent.parent)
             _move_durably(staged, place)
+        task = self._store.reopen(instance_id)
+        if task is not None:
+            self._on_accepted(task)
 
     def _remove_unrecorded(self, header: Header, sha256: str, place: Path) -> None:
         """Remove bytes that surely have no row; where the database is silent, they stay."""
@@ -298,7 +304,7 @@ def _check_announced(header: Header, source: Source) -> None:
 def _move_durably(staged: Path, place: Path) -> None:
     _sync_file(staged)
     staged.rename(place)
-    _sync_folder(place.parent)
+    sync_folder(place.parent)
 
 
 def _sync_file(path: Path) -> None:
@@ -309,7 +315,9 @@ def _sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-_sync_folder = _sync_file
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable: a file's own fsync does not cover its name."""
+    _sync_file(folder)
 
 
 def _remove(path: Path) -> None:

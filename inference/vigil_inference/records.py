@@ -86,7 +86,7 @@ def record_result(
     findings = []
     for label in labels:
         flag = flags.get(label)
-        spec = _spec_of(label, flag.key if flag else None, age, manifest.findings)
+        spec = _spec_of(label, result.keys.get(label), age, manifest.findings)
         findings.append(
             FindingRecord(
                 key=spec.key if spec else label,

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine, case, create_engine, event, select, t
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from vigil.errors import RefusalCode
 from vigil.triage import Priority
 from vigil_inference.headers import Header
 from vigil_inference.records import AnalysisRecord
@@ -213,6 +214,37 @@ class Store:
                 update(Instance).where(Instance.id == instance_id).values(attempts=attempts + 1)
             )
             return attempts
+
+    def reopen(self, instance_id: int) -> Task | None:
+        """Let a picture whose file could not be read wait for its analysis again.
+
+        Returns
+        -------
+        Task or None
+            What is to be done; None if the picture has another result, which stays, or waits.
+        """
+        unreadable = (
+            Instance.id == instance_id,
+            Instance.state == State.NOT_ANALYSED.value,
+            Instance.code == RefusalCode.FILE_UNREADABLE.value,
+        )
+        with self.reading() as session:
+            if session.scalar(select(Instance.id).where(*unreadable)) is None:
+                return None
+        with self.writing() as session:
+            row = session.execute(
+                update(Instance)
+                .where(*unreadable)
+                .values(state=State.RECEIVED.value, code=None, reason="", result=None, attempts=0)
+                .returning(Instance.study_id, Instance.file_path, Instance.sha256)
+            ).one_or_none()
+            if row is None:
+                return None
+            _settle_state(session, row.study_id)
+            uid = session.scalars(
+                select(Study.study_instance_uid).where(Study.id == row.study_id)
+            ).one()
+            return Task(instance_id, uid, row.file_path, row.sha256, attempts=0)
 
     def record_result(self, instance_id: int, record: AnalysisRecord) -> bool:
         """Store a picture's result and raise its study's priority, in one transaction.

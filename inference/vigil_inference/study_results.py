@@ -4,6 +4,8 @@ The objects are pure functions of what the database and the originals hold, so n
 asked twice, the same bytes come back (:mod:`vigil_inference.results`).
 """
 
+import contextlib
+import os
 import uuid
 from collections.abc import Mapping
 from datetime import UTC
@@ -17,7 +19,7 @@ from sqlalchemy import select
 from vigil.dicom import read_header
 from vigil.errors import ImageRefused, StorageError, VigilError
 from vigil.triage import Flag, Priority
-from vigil_inference.intake import errno_name
+from vigil_inference.intake import errno_name, sync_folder
 from vigil_inference.pictures import PictureStore
 from vigil_inference.records import AnalysisRecord, FindingRecord
 from vigil_inference.settings import Settings
@@ -47,11 +49,17 @@ def installation_namespace(data_dir: Path) -> uuid.UUID:
     """
     path = data_dir / "installation-id"
     try:
-        try:
-            with path.open("x", encoding="ascii") as file:
+        if not path.exists():
+            fresh = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+            with fresh.open("x", encoding="ascii") as file:
                 file.write(f"{uuid.uuid4()}\n")
-        except FileExistsError:
-            pass
+                file.flush()
+                os.fsync(file.fileno())
+            # A link is made whole or not at all, and only the first one is.
+            with contextlib.suppress(FileExistsError):
+                os.link(fresh, path)
+            fresh.unlink()
+            sync_folder(data_dir)
         return uuid.UUID(path.read_text(encoding="ascii").strip())
     except (OSError, ValueError) as error:
         what = errno_name(error) if isinstance(error, OSError) else "not a UUID"
@@ -66,8 +74,8 @@ def build_study_objects(
     Raises
     ------
     ResultsUnavailable
-        If nothing of the study has a result yet, its pictures were judged by several bundles, or
-        an original cannot be read any more.
+        If a picture of the study still waits for its analysis, its pictures were judged by several
+        bundles, or an original cannot be read any more.
     """
     # highdicom takes a quarter of a second and 23 MiB that a service without readers saves.
     from vigil_inference.results import StudyResult, build_results
@@ -76,14 +84,12 @@ def build_study_objects(
         rows = session.scalars(
             select(Instance)
             .join(Study)
-            .where(
-                Study.study_instance_uid == study_instance_uid,
-                Instance.state != State.RECEIVED.value,
-            )
+            .where(Study.study_instance_uid == study_instance_uid)
             .order_by(Instance.id)
         ).all()
-    if not rows:
-        raise ResultsUnavailable("nothing of this study has a result yet")
+    # A report that says "absent" while a picture waits would say it of a picture nobody looked at.
+    if not rows or any(row.state == State.RECEIVED.value for row in rows):
+        raise ResultsUnavailable("pictures of this study still wait for their analysis")
     bundles = {(row.bundle_id, row.bundle_digest) for row in rows if row.bundle_digest}
     if len(bundles) != 1:
         raise ResultsUnavailable("the study's pictures were judged by several bundles, or by none")

@@ -27,6 +27,13 @@ pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 warnings.filterwarnings("ignore", module=r"pydicom(\..*)?")
 
 _MAX_PIXELS = 200_000_000
+_LOSSY = {
+    uid.JPEGBaseline8Bit,
+    uid.JPEGExtended12Bit,
+    uid.JPEGLSNearLossless,
+    uid.JPEG2000,
+    uid.HTJ2K,
+}
 _ORIENTATION = {
     "PA": View.PA,
     "AP": View.AP,
@@ -185,17 +192,23 @@ def _stored_values(dataset: Dataset, description: ImageDescription) -> NDArray[n
         name = type(failure).__name__
         reason = f"the {syntax.name} pixel data is damaged or incomplete ({name})"
         raise ImageRefused(RefusalCode.PIXELS_CORRUPT, reason) from failure
+    if stored.dtype.itemsize > 2 and int(stored.max()) - int(stored.min()) > 65535:
+        reason = "the pixels have more than 16 bits, expected a radiograph's 8 to 16"
+        raise ImageRefused(RefusalCode.NOT_RADIOGRAPH, reason)
     if stored.ndim == 3:
         return _luminance(stored, str(properties["photometric_interpretation"]))
     if str(properties["photometric_interpretation"]) == "PALETTE COLOR":
         raise ImageRefused(RefusalCode.COLOUR, "the picture has a colour palette, expected grey")
-    return _clean_bits(stored, dataset, native=not syntax.is_encapsulated)
+    return _clean_bits(stored, dataset, exact=syntax not in _LOSSY)
 
 
 def _clean_bits(
-    stored: NDArray[np.integer], dataset: Dataset, *, native: bool
+    stored: NDArray[np.integer], dataset: Dataset, *, exact: bool
 ) -> NDArray[np.integer]:
-    """Clear what old overlays left above the stored bits; clip what a lossy codec overshot."""
+    """Clear what lies above the stored bits (old overlays, a missing sign extension).
+
+    What a lossy codec overshot is clipped instead: masking would turn white into black.
+    """
     bits_stored = integer(dataset, "BitsStored", 8 * stored.dtype.itemsize)
     bits_allocated = 8 * stored.dtype.itemsize
     if not 0 < bits_stored < bits_allocated:
@@ -211,7 +224,7 @@ def _clean_bits(
     )
     if int(stored.max()) <= high and int(stored.min()) >= low:
         return stored
-    if native:
+    if exact:
         shift = bits_allocated - bits_stored
         cleaned: NDArray[np.integer] = np.right_shift(np.left_shift(stored, shift), shift)
         return cleaned

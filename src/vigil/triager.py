@@ -46,6 +46,8 @@ class TriageResult:
         Label to calibrated probability, for the findings that may be said of this patient.
     flags
         The findings at or over their thresholds, the most pressing first.
+    keys
+        Label to the key of the bundle's finding that spoke, of those in ``findings``.
     withheld
         Label to the reason why nothing is said of it; never to be shown as negative.
     notes
@@ -66,6 +68,7 @@ class TriageResult:
     milliseconds: float
     code: RefusalCode | None = None
     findings: Mapping[str, float] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
     flags: tuple[Flag, ...] = ()
     withheld: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -208,6 +211,7 @@ class Triager:
             bundle_id=self.bundle.id,
             bundle_digest=self.bundle.digest,
             findings={f.label: prediction.probabilities[f.key] for f in admitted},
+            keys={f.label: f.key for f in admitted},
             flags=decision.flags,
             withheld=withheld,
             notes=tuple(notes),
@@ -366,7 +370,8 @@ def _by_population(
         else:
             ends = population.max_age_years
             for_children = ends is not None and ends < 18
-            fits = for_children == bool(looks_child)
+            unlimited = ends is None and population.min_age_years is None
+            fits = unlimited or for_children == bool(looks_child)
         if fits and description.view.value in population.views:
             admitted.append(finding)
         elif fits:

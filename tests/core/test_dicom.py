@@ -135,6 +135,36 @@ def test_dirty_bits_above_the_stored_ones_are_cleared(
     np.testing.assert_array_equal(read_dicom(overlaid).pixels, clean)
 
 
+@pytest.mark.parametrize("factor", [40, 500_000])
+def test_pixels_of_more_than_16_bits_are_refused_and_not_wrapped(
+    factor: int, chest_like: np.ndarray, write_dicom: Write
+) -> None:
+    wide = chest_like.astype(np.uint32) * np.uint32(factor)
+    assert _code(write_dicom(wide)) is RefusalCode.NOT_RADIOGRAPH
+
+
+def test_few_values_in_32_bits_are_read(chest_like: np.ndarray, write_dicom: Write) -> None:
+    plain = read_dicom(write_dicom(chest_like)).pixels
+    wide = read_dicom(write_dicom(chest_like.astype(np.uint32), "w.dcm")).pixels
+    np.testing.assert_array_equal(wide, plain)
+
+
+def test_a_missing_sign_extension_is_mended_in_a_lossless_codestream(
+    chest_like: np.ndarray, write_dicom: Write, tmp_path: Path
+) -> None:
+    signed = chest_like.astype(np.int16) - 2048
+    attributes = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 0, "WindowWidth": 4096}
+    plain = read_dicom(write_dicom(signed, **attributes)).pixels
+    # As some encoders write them: 12 bits of two's complement, the upper four bits zero.
+    dataset = make_dataset(signed, **attributes)
+    dataset.file_meta.TransferSyntaxUID = uid.JPEGLSLossless
+    dataset.PixelData = encapsulate(
+        [imagecodecs.jpegls_encode((signed & 0x0FFF).astype(np.uint16))]
+    )
+    dataset["PixelData"].VR = "OB"
+    np.testing.assert_array_equal(read_dicom(_save(dataset, tmp_path / "s.dcm")).pixels, plain)
+
+
 def test_grey_stored_as_colour_is_read_and_colour_is_refused(
     chest_like: np.ndarray, write_dicom: Write
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.core.conftest import build_bundle
-from vigil.bundle import AttributeSpec, write_manifest
+from vigil.bundle import AttributeSpec, Population, write_manifest
 from vigil.errors import RefusalCode
 from vigil.preprocess import to_model_input
 from vigil.triage import Priority
@@ -145,6 +145,24 @@ def test_an_unknown_age_is_said_to_be_assumed(
     assert plain_triager.triage(path).notes == (
         "the patient's age is unknown; an adult was assumed",
     )
+
+
+def test_a_finding_for_all_ages_is_said_of_a_child_of_unknown_age(
+    tmp_path: Path, film: np.ndarray, write_dicom: Write
+) -> None:
+    manifest = build_bundle(tmp_path / "all")
+    unlimited = manifest.findings[0].model_copy(update={"population": Population()})
+    attributes = tuple(
+        # The tiny network's child is 0.018: over this threshold every film looks like a child's.
+        attribute.model_copy(update={"threshold": 0.01 if attribute.name == "child" else 0.5})
+        for attribute in manifest.attributes
+    )
+    changed = {"findings": (unlimited, *manifest.findings[1:]), "attributes": attributes}
+    write_manifest(tmp_path / "all", manifest.model_copy(update=changed))
+    result = Triager.load(tmp_path / "all").triage(write_dicom(film, PatientAge=""))
+    assert set(result.findings) == {"Effusion", "Pneumonia"}
+    assert result.keys == {"Effusion": "Effusion", "Pneumonia": "Pneumonia:child"}
+    assert "a child was assumed from the picture" in result.notes[0]
 
 
 def test_an_inverted_film_is_put_right_and_said_to_be(

@@ -9,6 +9,8 @@ from sqlalchemy.exc import OperationalError
 
 from tests.inference.conftest import FakeModel, MakeFile, Until
 from vigil.errors import BundleError, RefusalCode
+from vigil.triage import Priority
+from vigil.triager import TriageResult
 from vigil_inference.intake import Source
 from vigil_inference.records import AnalysisRecord
 from vigil_inference.service import Service
@@ -170,7 +172,7 @@ def test_a_database_that_fails_for_a_moment_costs_no_result(
             raise OperationalError("UPDATE", {}, Exception("locked"))
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("vigil_inference.analysis._DATABASE_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("vigil_inference.analysis._RETRY_SECONDS", 0.05)
     monkeypatch.setattr(service.store, "record_result", once)
     service.intake.accept(make_file(), SOURCE)
     service.start()
@@ -179,11 +181,89 @@ def test_a_database_that_fails_for_a_moment_costs_no_result(
     assert failures == []
 
 
-def test_a_preview_that_cannot_be_stored_does_not_cost_the_result(
+def test_a_database_that_fails_often_is_not_taken_for_a_picture_that_ends_the_program(
     service: Service, make_file: MakeFile, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    real, failures = service.store.record_result, [1] * 8
+
+    def often(*arguments: object) -> bool:
+        if failures:
+            failures.pop()
+            raise OperationalError("UPDATE", {}, Exception("locked"))
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("vigil_inference.analysis._RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(service.store, "record_result", often)
+    service.intake.accept(make_file("0.95"), SOURCE)
+    service.start()
+    until(all_done(service))
+    service.stop()
+    [row] = rows(service)
+    assert (row.state, row.priority, row.attempts) == ("analysed", "CRITICAL", 1)
+
+
+def test_an_original_that_cannot_be_opened_for_a_moment_is_put_off(
+    service: Service,
+    settings: Settings,
+    make_file: MakeFile,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vigil_inference.analysis._RETRY_SECONDS", 0.3)
+    service.intake.accept(make_file("0.95"), SOURCE)
+    [original] = settings.data_dir.glob("instances/**/*.dcm")
+    hidden = original.rename(original.with_suffix(".away"))
+    service.start()
+    time.sleep(0.2)
+    hidden.rename(original)
+    until(all_done(service))
+    service.stop()
+    assert rows(service)[0].priority == "CRITICAL"
+
+
+def test_a_lost_original_that_is_sent_again_is_analysed_after_all(
+    service: Service,
+    settings: Settings,
+    model: FakeModel,
+    make_file: MakeFile,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vigil_inference.analysis._RETRY_SECONDS", 0.01)
+    judge = model.triage
+
+    def triage(path: Path) -> TriageResult:
+        if path.exists():
+            return judge(path)
+        code = RefusalCode.FILE_UNREADABLE
+        return TriageResult("not_analysed", Priority.NOT_ANALYSED, "gone", "fake", "d", 1.0, code)
+
+    monkeypatch.setattr(model, "triage", triage)
+    path = make_file("0.95")
+    service.intake.accept(path, SOURCE)
+    [original] = settings.data_dir.glob("instances/**/*.dcm")
+    original.unlink()
+    service.start()
+    until(all_done(service))
+    assert rows(service)[0].code == "FILE_UNREADABLE"
+    service.intake.accept(path, SOURCE)
+    until(lambda: rows(service)[0].state == "analysed")
+    service.stop()
+    assert (rows(service)[0].code, rows(service)[0].priority) == (None, "CRITICAL")
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(28, "No space left on device"), MemoryError("Nguyễn Văn An")]
+)
+def test_a_preview_that_cannot_be_stored_does_not_cost_the_result(
+    service: Service,
+    make_file: MakeFile,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception,
+) -> None:
     def full(*_: object) -> NoReturn:
-        raise OSError(28, "No space left on device")
+        raise failure
 
     monkeypatch.setattr(service.pictures, "save", full)
     service.intake.accept(make_file("0.95"), SOURCE)

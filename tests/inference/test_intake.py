@@ -99,8 +99,7 @@ def test_the_order_is_fsync_rename_fsync_of_the_folder_commit_and_only_then_the_
     monkeypatch.setattr(Path, "rename", rename)
     monkeypatch.setattr(store, "add", add)
     intake.accept(make_file(), SOURCE)
-    # The first fsync of a folder makes the new sub-folder durable.
-    assert steps == ["fsync folder", "fsync", "rename", "fsync folder", "commit"]
+    assert steps == ["fsync", "rename", "fsync folder", "commit"]
     assert len(accepted) == 1
 
 

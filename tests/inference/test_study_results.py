@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,8 @@ from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 
 from vigil.gate import OWN_MANUFACTURER
+from vigil_inference.intake import Source
+from vigil_inference.service import Service
 from vigil_inference.study_results import installation_namespace
 
 Make = Callable[..., Path]
@@ -45,6 +48,16 @@ def test_a_flagged_study_has_a_report_and_a_capture(client: httpx.Client, study:
         assert client.get(item["url"]).content == answer.content
 
 
+def test_a_study_is_not_reported_while_one_of_its_pictures_waits(
+    service: Service, client: httpx.Client, study: str, make_file: Make
+) -> None:
+    service.analysis.stop()
+    service.intake.accept(make_file("0.1", StudyInstanceUID=study), Source("FOLDER"))
+    answer = client.get(f"/api/studies/{study}/results")
+    assert (answer.status_code, answer.json()["code"]) == (409, "RESULTS_UNAVAILABLE")
+    assert "still wait" in answer.json()["message"]
+
+
 def test_a_study_that_nobody_sent_has_no_results(client: httpx.Client) -> None:
     answer = client.get("/api/studies/1.2.3.4/results")
     assert (answer.status_code, answer.json()["code"]) == (404, "STUDY_UNKNOWN")
@@ -65,6 +78,8 @@ def test_a_lost_original_is_said_and_not_a_crash(
     assert "original cannot be read" in answer.json()["message"]
 
 
-def test_the_installation_keeps_its_identity(tmp_path: Path) -> None:
-    first = installation_namespace(tmp_path)
-    assert installation_namespace(tmp_path) == first
+def test_the_installation_keeps_its_identity_whoever_asks_first(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda _: installation_namespace(tmp_path), range(64)))
+    assert found == {installation_namespace(tmp_path)}
+    assert [path.name for path in tmp_path.iterdir()] == ["installation-id"]
