@@ -45,15 +45,10 @@ OTHER_MODALITY = CodedConcept("OT", "DCM", "Other")
 
 PRESENCES = {
     Presence.PRESENT: CodedConcept("52101004", "SCT", "Present"),
-    Presence.ABSENT: CodedConcept("272519000", "SCT", "Absent"),
     Presence.UNDETERMINED: CodedConcept("373068000", "SCT", "Undetermined"),
 }
-"""DICOM PS3.16 CID 240."""
+"""DICOM PS3.16 CID 240, without its "absent"."""
 
 ALL_WITHOUT_FINDINGS = CodedConcept("111241", "DCM", "All algorithms succeeded; without findings")
 ALL_WITH_FINDINGS = CodedConcept("111242", "DCM", "All algorithms succeeded; with findings")
-SOME_WITHOUT_FINDINGS = CodedConcept(
-    "111243", "DCM", "Not all algorithms succeeded; without findings"
-)
 SOME_WITH_FINDINGS = CodedConcept("111244", "DCM", "Not all algorithms succeeded; with findings")
-NONE_SUCCEEDED = CodedConcept("111245", "DCM", "No algorithms succeeded; without findings")

@@ -186,14 +186,17 @@ def _evaluations(study: StudyResult, phrases: Phrases, *, has_groups: bool) -> C
 
 
 def _summary(study: StudyResult) -> CodedConcept | None:
-    """Return a code of CID 6047; none for an unflagged case-level result, which says nothing."""
-    if not study.analysed:
-        return codes.NONE_SUCCEEDED
+    """Return a code of CID 6047, or none.
+
+    "Without findings" is said only where every film was judged for every finding, and never in a
+    case-level result.
+    """
     if study.flagged:
         return codes.SOME_WITH_FINDINGS if study.has_unread else codes.ALL_WITH_FINDINGS
-    if study.options.profile is Profile.CADT:
+    is_complete = bool(study.analysed) and not study.has_unread and not study.withheld
+    if not is_complete or study.options.profile is Profile.CADT:
         return None
-    return codes.SOME_WITHOUT_FINDINGS if study.has_unread else codes.ALL_WITHOUT_FINDINGS
+    return codes.ALL_WITHOUT_FINDINGS
 
 
 def _presences(study: StudyResult, *, with_certainty: bool) -> Iterator[CodeContentItem]:
@@ -238,9 +241,8 @@ def _finding_comments(study: StudyResult, phrases: Phrases) -> Iterator[str]:
         yield f"{phrases.flagged}: " + "; ".join(
             flag_sentence(flag, phrases) for flag in picture.flags
         )
-    withheld = sorted({label for picture in study.analysed for label in picture.withheld})
-    if withheld:
-        names = ", ".join(phrases.findings.get(label, label) for label in withheld)
+    if study.withheld:
+        names = ", ".join(phrases.findings.get(label, label) for label in sorted(study.withheld))
         yield f"{phrases.withheld}: {names}"
 
 

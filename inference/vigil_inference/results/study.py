@@ -56,10 +56,9 @@ class Language(StrEnum):
 
 
 class Presence(StrEnum):
-    """What is said of a finding in a study (DICOM PS3.16 CID 240)."""
+    """What is said of a finding in a study (DICOM PS3.16 CID 240, without its "absent")."""
 
     PRESENT = "present"
-    ABSENT = "absent"
     UNDETERMINED = "undetermined"
 
 
@@ -264,6 +263,11 @@ class StudyResult:
         return any(picture.code not in NO_FRONTAL_FILM for picture in self.refused)
 
     @property
+    def withheld(self) -> frozenset[str]:
+        """The labels that at least one analysed picture was not judged for."""
+        return frozenset(label for picture in self.analysed for label in picture.withheld)
+
+    @property
     def priority(self) -> Priority:
         """The highest priority of any picture."""
         return highest(picture.priority for picture in self.pictures)
@@ -272,21 +276,15 @@ class StudyResult:
     def presence(self) -> dict[str, Presence]:
         """Label to what may be said of it, in the order of the labels' names.
 
-        A finding is absent only where every picture that may show it was judged for it: one
-        withheld, or one frontal film that could not be read, leaves it undetermined.
+        A finding without a flag is undetermined, never absent: a threshold may miss most of those
+        who have it.
         """
         flagged = {flag.label for picture in self.pictures for flag in picture.flags}
         judged = {label for picture in self.analysed for label in picture.findings}
-        withheld = {label for picture in self.analysed for label in picture.withheld}
-        presence = {}
-        for label in sorted(flagged | judged | withheld):
-            if label in flagged:
-                presence[label] = Presence.PRESENT
-            elif label in withheld or self.has_unread:
-                presence[label] = Presence.UNDETERMINED
-            else:
-                presence[label] = Presence.ABSENT
-        return presence
+        return {
+            label: Presence.PRESENT if label in flagged else Presence.UNDETERMINED
+            for label in sorted(flagged | judged | self.withheld)
+        }
 
 
 def _place(picture: PictureResult) -> tuple[int, int, str]:

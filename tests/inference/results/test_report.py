@@ -156,15 +156,31 @@ def test_every_picture_is_evidence_and_in_the_image_library():
     assert {i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for i in images} == referenced
 
 
-def test_findings_are_present_absent_or_undetermined():
+def test_findings_are_present_or_undetermined():
     picture = make_picture({"Effusion": 0.9, "Mass": 0.1}, withheld={"Pneumonia": "adults only"})
     told = evaluations(read_back(make_study(picture)))
     assert told == {
         "111017": "111242",
         CONCEPTS["Effusion"].code.value: "52101004",
-        CONCEPTS["Mass"].code.value: "272519000",
+        CONCEPTS["Mass"].code.value: "373068000",
         CONCEPTS["Pneumonia"].code.value: "373068000",
     }
+
+
+@pytest.mark.parametrize("language", Language)
+def test_no_report_says_that_a_finding_is_absent(language):
+    lateral = make_refusal(RefusalCode.NOT_FRONTAL, source=make_source(number=2))
+    negative = make_picture(dict.fromkeys(LABELS, 0.01))
+    for pictures in ([negative], [negative, lateral], [make_picture()]):
+        report = read_back(make_study(*pictures, language=language))
+        told = evaluations(report)
+        told.pop("111017")
+        for label in pictures[0].findings:
+            is_flagged = label in {flag.label for flag in pictures[0].flags}
+            expected = "52101004" if is_flagged else "373068000"
+            assert told[CONCEPTS[label].code.value] == expected, label
+        assert "272519000" not in text_of(report)
+        assert "absent" not in text_of(report).lower()
 
 
 @pytest.mark.parametrize(
@@ -172,13 +188,27 @@ def test_findings_are_present_absent_or_undetermined():
     [
         ([make_picture({"Mass": 0.1})], "111241"),
         ([make_picture({"Mass": 0.9})], "111242"),
-        ([make_picture({"Mass": 0.1}), make_refusal(source=make_source(number=2))], "111243"),
+        ([make_picture({"Mass": 0.9}, withheld={"Nodule": "adults only"})], "111242"),
         ([make_picture({"Mass": 0.9}), make_refusal(source=make_source(number=2))], "111244"),
-        ([make_refusal()], "111245"),
     ],
 )
 def test_the_summary_says_whether_all_pictures_were_judged(pictures, summary):
     assert evaluations(read_back(make_study(*pictures)))["111017"] == summary
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [
+        [make_picture({"Mass": 0.1}, withheld={"Nodule": "adults only"})],
+        [make_picture({"Mass": 0.1}), make_refusal(source=make_source(number=2))],
+        [make_refusal()],
+        [make_refusal(RefusalCode.NOT_FRONTAL)],
+    ],
+)
+def test_no_summary_says_without_findings_where_something_was_not_judged(pictures):
+    report = read_back(make_study(*pictures))
+    assert "111017" not in evaluations(report)
+    assert "without findings" not in text_of(report)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +300,7 @@ def test_a_site_may_do_without_reports_of_negatives_and_of_refusals():
 @pytest.mark.parametrize("language", Language)
 def test_a_refused_study_says_why(code, language):
     report = build_report(make_study(make_refusal(code), language=language))
-    assert evaluations(report) == {"111017": "111245"}
+    assert evaluations(report) == {}
     why = comments(report)[0]
     assert f"({code})" in why
     if language is Language.ENGLISH:

@@ -13,38 +13,39 @@ def test_a_flag_in_any_picture_makes_a_finding_present():
         make_picture({"Effusion": 0.1, "Mass": 0.2}, source=make_source(number=1)),
         make_picture({"Effusion": 0.9, "Mass": 0.2}, source=make_source(number=2)),
     )
-    assert study.presence == {"Effusion": Presence.PRESENT, "Mass": Presence.ABSENT}
+    assert study.presence == {"Effusion": Presence.PRESENT, "Mass": Presence.UNDETERMINED}
 
 
-def test_a_withheld_finding_is_undetermined_and_never_absent():
+def test_a_finding_below_its_threshold_or_withheld_is_undetermined():
     study = make_study(make_picture({"Mass": 0.2}, withheld={"Nodule": "adults only"}))
-    assert study.presence == {"Mass": Presence.ABSENT, "Nodule": Presence.UNDETERMINED}
+    assert study.presence == {"Mass": Presence.UNDETERMINED, "Nodule": Presence.UNDETERMINED}
+    assert study.withheld == {"Nodule"}
 
 
-def test_a_finding_withheld_in_one_picture_is_not_absent_because_another_is_negative():
+def test_a_finding_withheld_in_one_picture_and_negative_in_another_is_withheld_in_the_study():
     study = make_study(
         make_picture({"Mass": 0.2}, source=make_source(number=1)),
         make_picture({}, withheld={"Mass": "PA only"}, source=make_source(number=2)),
     )
     assert study.presence == {"Mass": Presence.UNDETERMINED}
+    assert study.withheld == {"Mass"}
 
 
 @pytest.mark.parametrize(
-    ("code", "presence"),
+    ("code", "has_unread"),
     [
-        (RefusalCode.NOT_FRONTAL, Presence.ABSENT),
-        (RefusalCode.DERIVED, Presence.ABSENT),
-        (RefusalCode.PIXELS_CORRUPT, Presence.UNDETERMINED),
-        (RefusalCode.NOT_CHEST, Presence.UNDETERMINED),
-        (RefusalCode.INTERNAL_ERROR, Presence.UNDETERMINED),
+        (RefusalCode.NOT_FRONTAL, False),
+        (RefusalCode.DERIVED, False),
+        (RefusalCode.PIXELS_CORRUPT, True),
+        (RefusalCode.NOT_CHEST, True),
+        (RefusalCode.INTERNAL_ERROR, True),
     ],
 )
-def test_a_film_that_could_not_be_read_leaves_negatives_undetermined_but_a_lateral_does_not(
-    code, presence
-):
+def test_a_film_that_could_not_be_read_counts_as_unread_but_a_lateral_does_not(code, has_unread):
     negative = make_picture({"Mass": 0.2}, source=make_source(number=1))
     study = make_study(negative, make_refusal(code, source=make_source(number=2)))
-    assert study.presence == {"Mass": presence}
+    assert study.has_unread is has_unread
+    assert study.presence == {"Mass": Presence.UNDETERMINED}
 
 
 def test_the_study_has_the_highest_priority_of_its_pictures():
