@@ -90,7 +90,9 @@ def studies() -> Mapping[str, StudyResult]:
         "negative": make_study(
             make_picture({"Effusion": 0.1, "Mass": 0.2}, withheld={"Edema": "-"})
         ),
-        "judged in full": make_study(make_picture({"Effusion": 0.1, "Mass": 0.2})),
+        "judged in full": make_study(
+            make_picture({"Effusion": 0.1, "Mass": 0.2}, source=make_source(11))
+        ),
         "refused": make_study(make_refusal(), language=Language.VIETNAMESE),
         "case level": make_study(make_picture(source=make_source(7)), profile=Profile.CADT),
         "turned": make_study(make_picture(source=make_source(10), notes=(turned,))),
