@@ -9,6 +9,7 @@ from vigil.errors import RefusalCode
 from vigil.findings import LABELS
 from vigil.triage import Priority
 from vigil_inference.app import WEB
+from vigil_inference.views import ResultView
 
 LANGUAGES = ("en", "vi", "fr")
 SCRIPTS = sorted(WEB.glob("*.js"))
@@ -79,6 +80,13 @@ def test_the_page_and_its_files_are_served(client: httpx.Client) -> None:
         assert "javascript" in answer.headers["content-type"]
         assert answer.headers["cache-control"] == "no-cache"
     assert client.get("/assets/i18n/vi.json").json()["notice"].startswith("Chỉ dùng")
+
+
+def test_the_links_to_a_studys_results_are_made_of_what_the_service_answers() -> None:
+    source = (WEB / "study.js").read_text(encoding="utf-8")
+    downloads = source[source.index("function downloads") : source.index("function provenance")]
+    asked = set(re.findall(r"\bone\.(\w+)", downloads))
+    assert asked == {"url", "sop_class"} & set(ResultView.model_fields)
 
 
 def luminance(colour: str) -> float:

@@ -12,6 +12,7 @@ export function studyView(root, uid, configuration) {
   let opacity = DEFAULT_OPACITY;
   let text = "";
   let timer = null;
+  let results = null; // what was asked for the study as it is drawn: its results as DICOM
   const abort = new AbortController();
   document.title = "Vigil";
   root.append(make("p.empty", {}, t("loading")));
@@ -29,6 +30,8 @@ export function studyView(root, uid, configuration) {
     const now = JSON.stringify({ ...study, waiting_seconds: 0 });
     if (now === text) return;
     text = now;
+    // While a picture waits there are none, and to ask would be answered with a refusal.
+    results = study.instances.some(waits) ? null : ask(`/api/studies/${encodeURIComponent(uid)}/results`, abort.signal);
     draw(study);
   }
 
@@ -57,7 +60,7 @@ export function studyView(root, uid, configuration) {
           said(shown, film),
           withheld(shown),
           notes(shown),
-          provenance(study, shown))));
+          provenance(study, shown, results && downloads(results)))));
   }
 
   function drawFilm(study, shown) {
@@ -141,9 +144,12 @@ function warnings(study, shown) {
   return said.map((sentence) => make("p.alert", { role: "status" }, sentence));
 }
 
+/** Whether a picture has not been analysed yet. */
+const waits = (one) => one.state === "received" && !one.code;
+
 /** What the network says: every finding with its probability and threshold. */
 function said(shown, film) {
-  if (shown.state === "received" && !shown.code) return section("findings", make("p", {}, t("being_analysed")));
+  if (waits(shown)) return section("findings", make("p", {}, t("being_analysed")));
   if (shown.code) {
     return section("not_analysed_title", refused({ ...shown, pictures: 1 }),
       shown.reason !== refusal(shown.code, shown.reason) && make("p.quiet", { lang: "en" }, shown.reason));
@@ -184,9 +190,15 @@ function line(one, film) {
 function withheld(shown) {
   const held = shown.findings.filter((one) => one.withheld !== null);
   if (!held.length) return null;
+  const reasons = [...new Set(held.map((one) => one.withheld))];
   return section("withheld", make("p.quiet", {}, t("withheld_meaning")),
-    make("ul.plain", {}, held.map((one) => make("li", {},
-      make("b", {}, finding(one.label)), ": ", make("span", { lang: "en" }, one.withheld)))));
+    make("ul.plain", {}, reasons.map((reason) => {
+      const labels = held.filter((one) => one.withheld === reason).map((one) => finding(one.label));
+      const why = make("span", { lang: "en" }, reason);
+      if (labels.length === 1) return make("li", {}, make("b", {}, labels[0]), ": ", why);
+      return make("li", {}, make("b", {}, t("withheld_together", { n: labels.length })), ": ", why,
+        make("p.quiet", {}, labels.join(" · ")));
+    })));
 }
 
 function notes(shown) {
@@ -194,7 +206,20 @@ function notes(shown) {
   return section("notes", make("ul.plain", { lang: "en" }, shown.notes.map((one) => make("li", {}, one))));
 }
 
-function provenance(study, shown) {
+/** Links to the study's results as DICOM; empty until the service has answered. */
+function downloads(results) {
+  const place = make("div.downloads");
+  results.then((objects) => {
+    if (!objects.length) return;
+    place.append(make("p.quiet", {}, t("results_dicom")), make("ul.plain", {}, objects.map((one, index) => make("li", {},
+      make("a", { href: one.url, download: true, lang: "en" }, `${index + 1}. ${one.sop_class}`)))));
+  }).catch((error) => {
+    if (error.status === 409) place.append(make("p.quiet", { lang: "en" }, error.message));
+  });
+  return place;
+}
+
+function provenance(study, shown, links) {
   const terms = [
     ["bundle", shown.bundle_id], ["digest", shown.bundle_digest], ["software", `Vigil ${shown.software_version}`],
     ["analysed_at", shown.analysed_at && moment(shown.analysed_at)],
@@ -205,6 +230,7 @@ function provenance(study, shown) {
   ].filter(([, value]) => value);
   return make("details", { open: true }, make("summary", {}, t("provenance")),
     make("dl", {}, terms.map(([term, value]) => [make("dt", {}, t(term)), make("dd", {}, value)])),
+    links,
     make("p.quiet", {}, t("notice_long")));
 }
 
