@@ -1,5 +1,6 @@
 """The service's commands, added to ``vigil``. What they need is imported when they are called."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,8 +41,21 @@ def serve(
         http_port=http_port,
         http_host=host,
     )
+    if bundle is not None:
+        _check_named(bundle)
+    # Pictures, previews and the database are patient data: for this user's eyes only.
+    os.umask(0o077)
     configure_logs(settings.log_format)
     _run(settings)
+
+
+def _check_named(bundle: Path) -> None:
+    """Refuse a mistyped folder; one from the settings may come later (a volume not mounted yet)."""
+    from vigil.bundle import MANIFEST_NAME
+    from vigil.errors import BundleError
+
+    if not (bundle / MANIFEST_NAME).is_file():
+        raise BundleError(f"{bundle}: there is no bundle ({MANIFEST_NAME} is missing)")
 
 
 def _run(settings: "Settings") -> None:

@@ -1,6 +1,8 @@
 """One running service: its parts, put together once, and the order of their start and stop."""
 
+import sys
 from pathlib import Path
+from typing import IO
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -37,6 +39,7 @@ class Service:
     def __init__(self, settings: Settings, model: Triages | None = None) -> None:
         self.settings = settings
         self._model = model
+        self._lock: IO[bytes] | None = None
         try:
             settings.data_dir.mkdir(parents=True, exist_ok=True)
             self.store = Store(settings.database)
@@ -66,7 +69,15 @@ class Service:
         self.listener = DicomListener(settings, self.intake)
 
     def start(self) -> None:
-        """Take up what was left, then open the DICOM door."""
+        """Take up what was left, then open the DICOM door.
+
+        Raises
+        ------
+        StorageError
+            If another service works on this data folder, or the DICOM port is taken.
+        """
+        if sys.platform != "win32":
+            self._lock = _lock_folder(self.settings.data_dir)
         self.intake.sweep_spool()
         self.analysis.start()
         self.listener.start()
@@ -77,6 +88,8 @@ class Service:
         self.hub.close()
         self.analysis.stop()
         self.store.close()
+        if self._lock is not None:
+            self._lock.close()
         log.info("stopped")
 
     def checks(self) -> dict[str, str]:
@@ -109,3 +122,24 @@ class Service:
         else:
             log.info("reference_outputs_hold", bundle=triager.bundle.id, difference=difference)
         return triager
+
+
+def _lock_folder(data_dir: Path) -> IO[bytes]:
+    """Hold a data folder for this process: two services would analyse the same pictures.
+
+    The lock ends with the process, however it ends.
+
+    Raises
+    ------
+    StorageError
+        If another service holds it.
+    """
+    import fcntl  # there is none on Windows
+
+    file = (data_dir / "lock").open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise StorageError(f"{data_dir}: is in use by another Vigil service") from error
+    return file

@@ -207,7 +207,7 @@ class Triager:
         return TriageResult(
             status="analysed",
             priority=decision.priority,
-            reason=decision.reason,
+            reason=_reason(decision, withheld, len(admitted)),
             bundle_id=self.bundle.id,
             bundle_digest=self.bundle.digest,
             findings={f.label: prediction.probabilities[f.key] for f in admitted},
@@ -337,6 +337,13 @@ def _corrections(radiograph: Radiograph, looks: gate.Appearance) -> list[Radiogr
             note = f"the picture was {what} before it was analysed"
             candidates.append(replace(radiograph, pixels=changed, notes=(*radiograph.notes, note)))
     return candidates
+
+
+def _reason(decision: Decision, withheld: Mapping[str, str], judged: int) -> str:
+    """Return what made the priority; a quiet picture says how much of it was not judged."""
+    if decision.flags or not withheld:
+        return decision.reason
+    return f"{decision.reason}; {len(withheld)} of {judged + len(withheld)} findings not judged"
 
 
 def _age_note(looks_child: bool | None) -> str:

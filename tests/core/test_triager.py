@@ -106,6 +106,7 @@ def test_a_finding_is_withheld_outside_its_population(
     result = triager.triage(write_dicom(film, PatientAge=age))
     assert set(result.findings) == reported
     assert set(result.withheld) == withheld
+    assert ("findings not judged" in result.reason) == (bool(withheld) and not result.flags)
     assert all("validated on patients of 15 years and over" in t for t in result.withheld.values())
 
 

@@ -35,7 +35,13 @@ def test_the_split_depends_on_the_seed_and_on_nothing_else() -> None:
 def test_a_manifests_own_split_goes_first(write_manifest) -> None:
     row = _rows(write_manifest)[0]
     assert side_of_row(replace(row, split="train"), 0, 0.2) == "train"
-    assert side_of_row(replace(row, split="test"), 0, 0.2) == "val"
+    assert side_of_row(replace(row, split="test"), 0, 0.2) == "test"
+
+
+def test_the_test_patients_choose_nothing(write_manifest) -> None:
+    row = replace(_rows(write_manifest)[0], split="test")
+    for seed in range(20):
+        assert side_of_row(row, seed, 0.9) not in ("train", "val")
 
 
 def test_a_gate_picture_is_split_by_itself(tmp_path) -> None:

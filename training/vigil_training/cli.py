@@ -95,7 +95,10 @@ def evaluate(
         Path | None, typer.Option("--json", help="Write all figures to this file.")
     ] = None,
     split: Annotated[
-        str, typer.Option(help="Which patients: all, val (held out by the bundle's split), train.")
+        str,
+        typer.Option(
+            help="Which patients: all, val (held out by the bundle's split), train, test."
+        ),
     ] = "all",
     limit: Annotated[
         int | None, typer.Option(help="Judge at most so many pictures, spread evenly.", min=1)
@@ -120,8 +123,8 @@ def evaluate(
     from vigil.bundle import default_bundle
     from vigil_training.evaluate import evaluate as measure
 
-    if split not in ("all", "train", "val"):
-        raise ConfigurationError(f"--split is {split}, expected all, train or val")
+    if split not in ("all", "train", "val", "test"):
+        raise ConfigurationError(f"--split is {split}, expected all, train, val or test")
     side: Split = split  # type: ignore[assignment]  # typer reads no Literal of another module
     folder = bundle or default_bundle()
     with _progress("judging pictures") as show:

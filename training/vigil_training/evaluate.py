@@ -32,7 +32,7 @@ from vigil_training.statistics import (
 )
 
 MIN_PATIENTS_FOR_MEAN = 20
-Split = Literal["all", "train", "val"]
+Split = Literal["all", "train", "val", "test"]
 
 
 class _Figures(BaseModel):
@@ -127,7 +127,8 @@ def evaluate(
         The CSV file of labelled pictures.
     split
         ``val`` keeps the patients that the bundle's own split held out of training, ``train`` the
-        others; the bundle records the seed and the fraction.
+        others, ``test`` those that the manifest itself calls so; the bundle records the seed and
+        the fraction.
     limit
         Judge at most so many pictures, spread evenly over the manifest.
     samples

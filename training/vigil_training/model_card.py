@@ -55,6 +55,8 @@ _LIMITS = """\
   the figures above: these are optimistic. Patients of another hospital will do worse.
 - One threshold and one calibration serve all sources of a finding: where the table shows another
   sensitivity or calibration error for each, no hospital may expect either.
+- The gate's other pictures are split by picture, for most name no patient: some CT patients are on
+  both sides.
 - The gate refuses pictures under 128 pixels before the network sees them (most hands and CT here),
   so those rows say nothing of the network.
 - A part of the NIH patients is on that set's official test list: no figure here compares with

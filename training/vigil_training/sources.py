@@ -12,7 +12,7 @@ from vigil_training.targets import Example, chest_examples, gate_examples
 
 @dataclass(frozen=True)
 class Examples:
-    """A run's examples; no patient is on both sides."""
+    """A run's examples; no patient of the chest films is on both sides."""
 
     train: tuple[Example, ...]
     val: tuple[Example, ...]
@@ -53,7 +53,7 @@ def load_examples(config: RunConfig, data: Path | None) -> Examples:
             )
     named = {source.name for source in options.sources}
     kept = [row for row in rows if row.source in named]
-    sides: dict[Side, list[Example]] = {"train": [], "val": []}
+    sides: dict[Side, list[Example]] = {"train": [], "val": [], "test": []}
     for row, example in zip(kept, chest_examples(kept, config), strict=True):
         side = side_of_row(row, options.split_seed, options.validation_fraction)
         sides[side].append(example)

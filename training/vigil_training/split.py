@@ -1,11 +1,11 @@
 """Which patients are held out. Never a picture by itself: one patient is on one side only."""
 
 import hashlib
-from typing import Literal
+from typing import Literal, cast
 
 from vigil_training.manifest import GateRow, ManifestRow
 
-Side = Literal["train", "val"]
+Side = Literal["train", "val", "test"]
 
 
 def side_of(source: str, patient_id: str, seed: int, fraction: float) -> Side:
@@ -25,9 +25,13 @@ def side_of(source: str, patient_id: str, seed: int, fraction: float) -> Side:
 
 
 def side_of_row(row: ManifestRow | GateRow, seed: int, fraction: float) -> Side:
-    """Return the side of a row; a manifest's own split goes before the hash."""
+    """Return the side of a row; a manifest's own split goes before the hash.
+
+    A ``test`` row is on neither side: it chooses no epoch, no calibration and no threshold. A gate
+    picture goes by itself, since its manifest names no patients.
+    """
     if isinstance(row, GateRow):
         return side_of(row.source, row.image_id, seed, fraction)
     if row.split:
-        return "train" if row.split == "train" else "val"
+        return cast(Side, row.split)
     return side_of(row.source, row.patient_id, seed, fraction)
