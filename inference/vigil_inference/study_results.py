@@ -87,7 +87,7 @@ def build_study_objects(
             .where(Study.study_instance_uid == study_instance_uid)
             .order_by(Instance.id)
         ).all()
-    # A report that says "absent" while a picture waits would say it of a picture nobody looked at.
+    # A report that says "no finding" while a picture waits would say it of one nobody looked at.
     if not rows or any(row.state == State.RECEIVED.value for row in rows):
         raise ResultsUnavailable("pictures of this study still wait for their analysis")
     bundles = {(row.bundle_id, row.bundle_digest) for row in rows if row.bundle_digest}
