@@ -32,12 +32,13 @@ def free_port() -> int:
 
 def find_tool(name: str, package: str) -> str:
     """Return a system program's path, or skip: pynetdicom puts its own `storescu` beside ours."""
-    own = str(Path(sys.executable).parent)
-    folders = [f for f in os.environ.get("PATH", "").split(os.pathsep) if f and f != own]
-    found = shutil.which(name, path=os.pathsep.join([*folders, "/usr/bin", "/usr/sbin", "/sbin"]))
-    if found is None:
-        pytest.skip(f"{name} (apt package {package}) is not installed")
-    return found
+    folders = [*os.environ.get("PATH", "").split(os.pathsep), "/usr/bin", "/usr/sbin", "/sbin"]
+    for folder in folders:
+        found = shutil.which(name, path=folder) if folder else None
+        # An active environment's own `storescu` is in PATH too; it is a script, dcmtk's is not.
+        if found is not None and b"python" not in Path(found).read_bytes()[:128]:
+            return found
+    pytest.skip(f"{name} (apt package {package}) is not installed")
 
 
 def wait_until(question: Callable[[], T | None], what: str, timeout_seconds: float = 120.0) -> T:
@@ -112,9 +113,11 @@ class Vigil:
         """Start the service and wait until it is ready."""
         command = [
             str(VIGIL), "serve",
-            "--data-dir", str(self.folder / "data"), "--bundle", str(self.bundle),
-            "--dicom-port", str(self.dicom_port), "--http-port", str(self.http_port),
+            "--data-dir", str(self.folder / "data"), "--dicom-port", str(self.dicom_port),
+            "--http-port", str(self.http_port),
         ]  # fmt: skip
+        # By the environment: a bundle named there may come later, one on the command line must not.
+        environment = {"VIGIL_BUNDLE": str(self.bundle)} | environment
         program = Program(command, self.folder / "service.log", **environment)
         self.program = program
         if wait:
