@@ -11,7 +11,7 @@ DICOM ?=
 DEMO_EXIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fix clean
+.PHONY: help demo test check bench model fix clean
 
 help:  ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -31,6 +31,18 @@ check: $(VENV)/.everything  ## Lint, formatting and types
 
 bench: $(VENV)/.everything  ## Measure the time of one picture
 	@$(VENV)/bin/python tests/bench/bench_triage.py $(BENCH)
+
+DATA ?= ../shared/data/cxr-train
+MODEL := vigil-lite0-256
+model: $(VENV)/.everything  ## Train, export, quantize and measure the default bundle (DATA=folder)
+	test -f runs/lite0-256-first/best.pt || \
+		$(VENV)/bin/vigil train training/configs/lite0-256-first.toml --data "$(DATA)"
+	test -f runs/lite0-256/best.pt || \
+		$(VENV)/bin/vigil train training/configs/lite0-256.toml --data "$(DATA)"
+	$(VENV)/bin/vigil export runs/lite0-256 --data "$(DATA)" --to models/$(MODEL)
+	$(VENV)/bin/vigil quantize models/$(MODEL) --data "$(DATA)"
+	$(VENV)/bin/vigil evaluate --bundle models/$(MODEL) --manifest "$(DATA)/manifest.csv" \
+		--split val --gate "$(DATA)/../gate/manifest.csv" --heat-maps --card
 
 fix: $(VENV)/.everything  ## Mend what the linter and the formatter can
 	$(VENV)/bin/ruff check --fix .

@@ -3,9 +3,10 @@
 ::
 
     models/<id>/
-        bundle.json             what this module reads (format 1, see BundleManifest)
-        model.onnx              image (N, 1, S, S) -> logits, probabilities, cams,
-                                embedding, attributes
+        bundle.json             what this module reads (format 2, see BundleManifest)
+        model.onnx              image (N, 1, S, S) -> logits, probabilities, cams, embedding and,
+                                where the manifest says so, attributes, structures, unfamiliarity
+        model.int8.onnx         the same in 8-bit integers, where the manifest names it
         metrics.json            measured figures, written by `vigil evaluate`
         MODEL_CARD.md           the same for people
         reference_outputs.json  phantoms with expected probabilities
@@ -32,7 +33,8 @@ MANIFEST_NAME = "bundle.json"
 
 
 ViewName = Literal["PA", "AP", "FRONTAL", "UNKNOWN"]
-AttributeName = Literal["frontal_chest", "child", "inverted", "rotated"]
+AttributeName = Literal["frontal_chest", "child", "inverted", "rotated", "mirrored"]
+StructureName = Literal["lungs", "heart"]
 
 
 class _Strict(BaseModel):
@@ -84,11 +86,37 @@ class OperatingPoint(_Strict):
     negatives: int = Field(default=0, ge=0)
 
 
+class UncertainBand(_Strict):
+    """Probabilities between which the validation patients do not let present and absent be told.
+
+    Split conformal prediction within each class: ``low`` and ``high``, both included, are where
+    the sets {present} and {absent} overlap or neither holds. ``coverage_present`` and
+    ``coverage_absent`` are the parts of patients, who chose neither end, whose truth the set held.
+    """
+
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+    target_coverage: float = Field(gt=0, lt=1)
+    coverage_present: float | None = Field(default=None, ge=0, le=1)
+    coverage_absent: float | None = Field(default=None, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"an uncertain band from {self.low} to {self.high}")
+        return self
+
+    def includes(self, probability: float) -> bool:
+        """Return whether a probability lies in the band."""
+        return self.low <= probability <= self.high
+
+
 class FindingSpec(_Strict):
     """One finding: an output of the network, for one population.
 
     ``priority`` is what a probability at or above ``flag`` makes of the picture; at or above
-    ``critical``, where there is one, the picture is CRITICAL.
+    ``critical``, where there is one, the picture is CRITICAL. A probability in the ``uncertain``
+    band is said to be uncertain; that changes no priority.
     """
 
     key: str = Field(pattern=r"^[A-Za-z_]+(:[a-z]+)?$")
@@ -99,6 +127,7 @@ class FindingSpec(_Strict):
     critical: OperatingPoint | None = None
     priority: Literal[Priority.URGENT, Priority.ROUTINE] = Priority.URGENT
     experimental: bool = False
+    uncertain: UncertainBand | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -114,6 +143,17 @@ class AttributeSpec(_Strict):
 
     name: AttributeName
     threshold: float = Field(ge=0, le=1)
+
+
+class UnfamiliaritySpec(_Strict):
+    """When a picture is too unlike the training films to be judged.
+
+    The graph's ``unfamiliarity`` is a distance of the embedding, not a probability. Above
+    ``notice`` a result says so, above ``refuse`` the picture is not analysed.
+    """
+
+    notice: float = Field(ge=0)
+    refuse: float = Field(ge=0)
 
 
 class Preprocessing(_Strict):
@@ -135,17 +175,25 @@ class ModelFile(_Strict):
 
 
 class BundleManifest(_Strict):
-    """``bundle.json``. The order of ``findings`` and ``attributes`` is that of the outputs."""
+    """``bundle.json``.
 
-    format: Literal[1] = 1
+    The order of ``findings``, ``attributes`` and ``structures`` is that of the outputs' channels.
+    ``model_int8`` is used instead of ``model`` where the processor multiplies 8-bit integers fast.
+    """
+
+    format: Literal[2] = 2
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     created: str
     description: str
     architecture: str
     model: ModelFile
+    model_int8: ModelFile | None = None
     preprocessing: Preprocessing
     findings: tuple[FindingSpec, ...] = Field(min_length=1)
     attributes: tuple[AttributeSpec, ...] = ()
+    structures: tuple[StructureName, ...] = ()
+    """What the graph's ``structures`` (N, structures, h, w) outlines, as probabilities a pixel."""
+    unfamiliarity: UnfamiliaritySpec | None = None
     training: dict[str, str | int | float] = Field(default_factory=dict)
     """Where the weights came from: configuration, seed, commit, data; for people."""
     notice: str
@@ -204,6 +252,12 @@ class Bundle:
         """The ONNX file."""
         return self.folder / self.manifest.model.file
 
+    @property
+    def int8_path(self) -> Path | None:
+        """The ONNX file in 8-bit integers, None if the bundle brings none."""
+        network = self.manifest.model_int8
+        return None if network is None else self.folder / network.file
+
 
 def load_bundle(folder: Path) -> Bundle:
     """Read a bundle and refuse it unless it is whole and made for this software.
@@ -237,17 +291,23 @@ def load_bundle(folder: Path) -> Bundle:
         bundle = Bundle(folder, manifest)
     except ValueError as error:
         raise BundleError(f"{path}: {error}") from error
+    for network in (manifest.model, manifest.model_int8):
+        if network is not None:
+            _check_network(folder / network.file, network)
+    return bundle
+
+
+def _check_network(path: Path, network: ModelFile) -> None:
     try:
-        with bundle.model_path.open("rb") as file:
+        with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise BundleError(f"{bundle.model_path}: cannot be read ({error.strerror})") from error
-    if found != manifest.model.sha256:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+    if found != network.sha256:
         raise BundleError(
-            f"{bundle.model_path}: the network was altered: expected SHA-256 "
-            f"{manifest.model.sha256[:12]}…, found {found[:12]}…"
+            f"{path}: the network was altered: expected SHA-256 "
+            f"{network.sha256[:12]}…, found {found[:12]}…"
         )
-    return bundle
 
 
 def default_bundle() -> Path:

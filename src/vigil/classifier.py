@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,16 @@ from numpy.typing import NDArray
 
 from vigil.bundle import Bundle
 from vigil.errors import BundleError
+from vigil.processor import (
+    Network,
+    NetworkChoice,
+    choose_network,
+    exact_integers,
+    network_choice,
+)
 
-OUTPUTS = ("logits", "probabilities", "cams", "embedding", "attributes")
+OUTPUTS = ("logits", "probabilities", "cams", "embedding")
+OPTIONAL_OUTPUTS = ("attributes", "structures", "unfamiliarity")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +41,11 @@ class Prediction:
         (features,) float32.
     attributes
         Attribute name to probability, for the gate.
+    structures
+        Structure name to (h, w) float32, the probability of each place to belong to it; they
+        cover the whole square input.
+    unfamiliarity
+        How far the embedding lies from the training films', None if the bundle does not say.
     """
 
     probabilities: Mapping[str, float]
@@ -40,6 +53,8 @@ class Prediction:
     cams: NDArray[np.float32]
     embedding: NDArray[np.float32]
     attributes: Mapping[str, float]
+    structures: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    unfamiliarity: float | None = None
 
 
 def available_cores() -> int:
@@ -56,22 +71,46 @@ def available_cores() -> int:
 
 
 class Classifier:
-    """A bundle's network, loaded once and shared by all threads (a session is thread-safe)."""
+    """A bundle's network, loaded once and shared by all threads (a session is thread-safe).
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    Attributes
+    ----------
+    network
+        Which of the bundle's networks answers.
+    path
+        Its file.
+    """
+
+    def __init__(
+        self, bundle: Bundle, threads: int | None = None, network: NetworkChoice | None = None
+    ) -> None:
+        """Load the network that ``network`` names, by default what ``$VIGIL_NETWORK`` says.
+
+        Raises
+        ------
+        BundleError
+            If the bundle has no such network, or it is not what the manifest describes.
+        """
+        choice = network_choice() if network is None else network
+        self.network = choose_network(choice, bundle.int8_path is not None)
+        self.path = bundle.model_path
+        if self.network is Network.INT8 and bundle.int8_path is not None:
+            self.path = bundle.int8_path
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or available_cores()
         options.log_severity_level = 3
         # Spinning threads would burn the core that decodes the next picture.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        exact_integers(options)
         try:
             self._session = onnxruntime.InferenceSession(
-                str(bundle.model_path), options, providers=["CPUExecutionProvider"]
+                str(self.path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime raises bare Exceptions of its own making
-            raise BundleError(f"{bundle.model_path}: onnxruntime cannot load it") from error
+            raise BundleError(f"{self.path}: onnxruntime cannot load it") from error
         self._findings = tuple(finding.key for finding in bundle.manifest.findings)
         self._attributes = tuple(attribute.name for attribute in bundle.manifest.attributes)
+        self._structures = bundle.manifest.structures
         self._check_interface(bundle)
 
     def _check_interface(self, bundle: Bundle) -> None:
@@ -80,22 +119,26 @@ class Classifier:
         found = [(i.name, list(i.shape[1:])) for i in inputs]
         if found != [("image", [1, size, size])]:
             raise BundleError(
-                f"{bundle.model_path}: expected one input, image (N, 1, {size}, {size}), "
-                f"found {found}"
+                f"{self.path}: expected one input, image (N, 1, {size}, {size}), found {found}"
             )
         outputs = {output.name: output.shape for output in self._session.get_outputs()}
-        expected = {"probabilities": len(self._findings), "cams": len(self._findings)}
+        channels = {"probabilities": len(self._findings), "cams": len(self._findings)}
         if self._attributes:
-            expected["attributes"] = len(self._attributes)
-        for name in OUTPUTS:
-            if name not in outputs and (name != "attributes" or self._attributes):
-                raise BundleError(f"{bundle.model_path}: the output {name} is missing")
-            if name in expected and outputs[name][1] != expected[name]:
+            channels["attributes"] = len(self._attributes)
+        if self._structures:
+            channels["structures"] = len(self._structures)
+        asked = [name for name in OPTIONAL_OUTPUTS if name in channels]
+        if bundle.manifest.unfamiliarity is not None:
+            asked.append("unfamiliarity")
+        self._outputs = [*OUTPUTS, *asked]
+        for name in self._outputs:
+            if name not in outputs:
+                raise BundleError(f"{self.path}: the output {name} is missing")
+            if name in channels and outputs[name][1] != channels[name]:
                 raise BundleError(
-                    f"{bundle.model_path}: output {name} has {outputs[name][1]} channels, "
-                    f"the manifest names {expected[name]}"
+                    f"{self.path}: output {name} has {outputs[name][1]} channels, "
+                    f"the manifest names {channels[name]}"
                 )
-        self._outputs = [name for name in OUTPUTS if name in outputs]
 
     def predict(self, model_input: NDArray[np.float32]) -> Prediction:
         """Run one picture.
@@ -110,10 +153,15 @@ class Classifier:
         probabilities = values["probabilities"][0].tolist()
         logits = values["logits"][0].tolist()
         attributes = values["attributes"][0].tolist() if self._attributes else []
+        structures = values["structures"][0] if self._structures else []
         return Prediction(
             probabilities=dict(zip(self._findings, probabilities, strict=True)),
             logits=dict(zip(self._findings, logits, strict=True)),
             cams=values["cams"][0],
             embedding=values["embedding"][0],
             attributes=dict(zip(self._attributes, attributes, strict=True)),
+            structures=dict(zip(self._structures, structures, strict=True)),
+            unfamiliarity=(
+                float(values["unfamiliarity"][0]) if "unfamiliarity" in values else None
+            ),
         )

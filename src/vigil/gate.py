@@ -1,9 +1,10 @@
 """Is it an upright frontal chest radiograph that the bundle may judge?
 
 Three looks, from cheap to dear: at the header, at the pixels' statistics, and at what the network
-says of the picture itself. Tags alone are not enough (BodyPartExamined is wrong in about 15 % of
-images: Güld 2002, doi 10.1117/12.467017) and pictures alone are not either; where they contradict
-each other the picture is refused and waits for a person, with both said.
+says of the picture itself, with how far that lies from the films it learnt from. Tags alone are
+not enough (BodyPartExamined is wrong in about 15 % of images: Güld 2002, doi 10.1117/12.467017)
+and pictures alone are not either; where they contradict each other the picture is refused and
+waits for a person, with both said.
 """
 
 import re
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
 
+from vigil.bundle import UnfamiliaritySpec
 from vigil.errors import ImageRefused, RefusalCode
 from vigil.radiograph import ImageDescription, View
 
@@ -21,6 +23,13 @@ SMALLEST_SIDE = 128
 """Pixels of the shorter side below which nothing can be read."""
 
 OWN_MANUFACTURER = "Vigil"
+
+UNFAMILIAR_NOTE = (
+    "the picture is unlike the films the model learnt from: its figures may not hold for it"
+)
+MIRRORED_NOTE = (
+    "the heart seems to lie on the right: a mirrored film or situs inversus; check the side marker"
+)
 
 _PROJECTION_CLASSES = {
     uid.ComputedRadiographyImageStorage,
@@ -60,11 +69,19 @@ class Appearance:
     frontal_chest: bool = True
     inverted: bool = False
     rotated: bool = False
+    mirrored: bool = False
     child: bool | None = None
 
 
-def check_header(description: ImageDescription) -> None:
+def check_header(description: ImageDescription, *, for_processing: bool = False) -> None:
     """Refuse what the header shows to be no frontal chest radiograph.
+
+    Parameters
+    ----------
+    description
+        What the header says.
+    for_processing
+        Whether DX for processing is let in: raw detector values, which no window describes.
 
     Raises
     ------
@@ -73,7 +90,7 @@ def check_header(description: ImageDescription) -> None:
         ``NO_PIXELS`` or ``TOO_SMALL``.
     """
     if description.file_format == "DICOM":
-        _check_object(description)
+        _check_object(description, for_processing=for_processing)
         _check_body_part(description)
         _check_view(description)
     if description.rows < 1 or description.columns < 1:
@@ -86,7 +103,7 @@ def check_header(description: ImageDescription) -> None:
         raise ImageRefused(RefusalCode.TOO_SMALL, reason)
 
 
-def _check_object(description: ImageDescription) -> None:
+def _check_object(description: ImageDescription, *, for_processing: bool) -> None:
     modality = description.modality.upper()
     is_projection = description.sop_class_uid in _PROJECTION_CLASSES
     is_capture = description.sop_class_uid in _SECONDARY_CAPTURE_CLASSES
@@ -96,7 +113,8 @@ def _check_object(description: ImageDescription) -> None:
         raise ImageRefused(RefusalCode.NOT_RADIOGRAPH, reason)
     if description.manufacturer == OWN_MANUFACTURER:
         raise ImageRefused(RefusalCode.DERIVED, "the picture is itself a result of this software")
-    if description.sop_class_uid == uid.DigitalXRayImageStorageForProcessing:
+    is_raw = description.sop_class_uid == uid.DigitalXRayImageStorageForProcessing
+    if is_raw and not for_processing:
         reason = "the picture is for processing, expected one for presentation"
         raise ImageRefused(RefusalCode.FOR_PROCESSING, reason)
     if modality not in _RADIOGRAPHY | _UNSPECIFIC:
@@ -181,5 +199,33 @@ def appearance(attributes: Mapping[str, float], thresholds: Mapping[str, float])
         frontal_chest=passes.get("frontal_chest", True),
         inverted=passes.get("inverted", False),
         rotated=passes.get("rotated", False),
+        mirrored=passes.get("mirrored", False),
         child=passes.get("child"),
     )
+
+
+def check_familiar(unfamiliarity: float | None, spec: UnfamiliaritySpec | None) -> str | None:
+    """Refuse a picture that is too unlike the training films, or return a note of its unlikeness.
+
+    Parameters
+    ----------
+    unfamiliarity
+        What the graph says, see :class:`vigil.classifier.Prediction`.
+    spec
+        The bundle's limits; without them nothing is said.
+
+    Raises
+    ------
+    ImageRefused
+        ``UNFAMILIAR`` above ``refuse``, and where the distance is no number.
+    """
+    if spec is None or unfamiliarity is None:
+        return None
+    # A comparison with NaN is false, so it is asked this way round.
+    if not unfamiliarity <= spec.refuse:
+        reason = (
+            "the picture is too unlike the films the model learnt from "
+            f"(distance {unfamiliarity:.2f}, analysed up to {spec.refuse:.2f})"
+        )
+        raise ImageRefused(RefusalCode.UNFAMILIAR, reason)
+    return UNFAMILIAR_NOTE if unfamiliarity > spec.notice else None

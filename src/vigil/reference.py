@@ -15,11 +15,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vigil.errors import BundleError
 from vigil.phantom import MAX_STORED_VALUE, PhantomKind, make_phantom
+from vigil.processor import Network
 from vigil.triager import Triager
 
 REFERENCE_NAME = "reference_outputs.json"
 TOLERANCE = 2e-3
 """Greatest difference of any probability: float32 on another processor stays far below it."""
+
+INT8_TOLERANCE = 0.05
+"""The same for 8-bit integers, whose steps a processor may round to another side."""
 
 _KINDS = (PhantomKind.NORMAL, PhantomKind.EFFUSION, PhantomKind.CARDIOMEGALY, PhantomKind.INVERTED)
 _ROWS, _COLUMNS = 160, 144
@@ -43,15 +47,31 @@ class ReferenceCase(_Strict):
 
 
 class ReferenceOutputs(_Strict):
-    """``reference_outputs.json``: the cases, and the digest of the bundle that answered."""
+    """``reference_outputs.json``: the cases, and the digest of the bundle that answered.
+
+    ``cases`` are what the network in floating point said, ``cases_int8`` what the one in 8-bit
+    integers said of the same pictures, where the bundle brings one.
+    """
 
     digest: str
     cases: tuple[ReferenceCase, ...]
+    cases_int8: tuple[ReferenceCase, ...] = ()
 
 
 def write_reference_outputs(folder: Path) -> ReferenceOutputs:
-    """Ask a bundle about the reference phantoms and write its answers beside it."""
-    triager = Triager.load(folder)
+    """Ask a bundle's networks about the reference phantoms and write their answers beside it."""
+    triager = Triager.load(folder, network="float")
+    cases_int8: tuple[ReferenceCase, ...] = ()
+    if triager.bundle.int8_path is not None:
+        cases_int8 = _cases(Triager.load(folder, network="int8"))
+    outputs = ReferenceOutputs(
+        digest=triager.bundle.digest, cases=_cases(triager), cases_int8=cases_int8
+    )
+    (folder / REFERENCE_NAME).write_text(outputs.model_dump_json(indent=1) + "\n", "utf-8")
+    return outputs
+
+
+def _cases(triager: Triager) -> tuple[ReferenceCase, ...]:
     cases = []
     for seed, kind in enumerate(_KINDS, 1):
         stored = make_phantom(seed, kind, (_ROWS, _COLUMNS)).pixels
@@ -66,9 +86,7 @@ def write_reference_outputs(folder: Path) -> ReferenceOutputs:
                 attributes=dict(prediction.attributes),
             )
         )
-    outputs = ReferenceOutputs(digest=triager.bundle.digest, cases=tuple(cases))
-    (folder / REFERENCE_NAME).write_text(outputs.model_dump_json(indent=1) + "\n", "utf-8")
-    return outputs
+    return tuple(cases)
 
 
 def check_reference_outputs(triager: Triager) -> float | None:
@@ -77,13 +95,14 @@ def check_reference_outputs(triager: Triager) -> float | None:
     Returns
     -------
     float or None
-        The greatest difference of any probability; None if the bundle brings no references.
+        The greatest difference of any probability; None if the bundle brings no references of
+        the network that answers.
 
     Raises
     ------
     BundleError
         If the references cannot be read, belong to another bundle, or differ by more than
-        ``TOLERANCE``.
+        the tolerance of the network that answers.
     """
     path = triager.bundle.folder / REFERENCE_NAME
     try:
@@ -97,8 +116,13 @@ def check_reference_outputs(triager: Triager) -> float | None:
             f"{path}: the references are of bundle {outputs.digest[:12]}…, "
             f"expected {triager.bundle.digest[:12]}…"
         )
+    cases, tolerance = outputs.cases, TOLERANCE
+    if triager.network is Network.INT8:
+        cases, tolerance = outputs.cases_int8, INT8_TOLERANCE
+    if not cases:
+        return None
     greatest = 0.0
-    for case in outputs.cases:
+    for case in cases:
         prediction = triager.predict(_display(_decoded(path, case)))
         for expected, found in (
             (case.probabilities, prediction.probabilities),
@@ -107,10 +131,10 @@ def check_reference_outputs(triager: Triager) -> float | None:
             if expected.keys() != found.keys():
                 raise BundleError(f"{path}: {case.name} names other outputs than the bundle has")
             greatest = max([greatest, *(abs(expected[key] - found[key]) for key in expected)])
-    if greatest > TOLERANCE:
+    if greatest > tolerance:
         raise BundleError(
             f"{path}: this machine's outputs differ from the references by {greatest:.4f}, "
-            f"expected at most {TOLERANCE}: its scores are not those that were measured"
+            f"expected at most {tolerance}: its scores are not those that were measured"
         )
     return greatest
 

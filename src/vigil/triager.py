@@ -17,12 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigil import gate
+from vigil.anatomy import Anatomy, anatomy_notes, for_patient, measure_anatomy
 from vigil.bundle import Bundle, FindingSpec, load_bundle
 from vigil.classifier import Classifier, Prediction
 from vigil.dicom import describe, read_dicom, read_header
 from vigil.errors import ImageRefused, RefusalCode
+from vigil.heat_map import emphasis_of
 from vigil.image_file import image_format, read_image
 from vigil.preprocess import onto_picture, to_model_input, unseen_fraction
+from vigil.processor import Network, NetworkChoice
 from vigil.radiograph import ImageDescription, Radiograph
 from vigil.triage import Decision, Flag, Priority, assign_priority
 
@@ -55,9 +58,15 @@ class TriageResult:
     radiograph
         The picture as it was analysed (upright, bone bright), or as it was read if it was then
         refused; None if it was not read.
+    network
+        Which of the bundle's networks answers here, in floating point or 8-bit integers; the
+        digest covers both.
     maps
         Label to (h, w) float32 in 0…1 over the whole picture: what the probability would be if
-        all of the picture looked like this place; 0 where the network saw nothing.
+        all of the picture looked like this place; 0 where the network saw nothing. A finding
+        whose map shows no place (:func:`vigil.heat_map.emphasis_of`) has none.
+    anatomy
+        Lungs, heart and the cardiothoracic ratio; None if the bundle outlines them not.
     """
 
     status: Literal["analysed", "not_analysed"]
@@ -66,6 +75,7 @@ class TriageResult:
     bundle_id: str
     bundle_digest: str
     milliseconds: float
+    network: Network = Network.FLOAT32
     code: RefusalCode | None = None
     findings: Mapping[str, float] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict)
@@ -75,6 +85,7 @@ class TriageResult:
     description: ImageDescription | None = None
     radiograph: Radiograph | None = field(default=None, repr=False)
     maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+    anatomy: Anatomy | None = None
 
     def to_json(self, path: Path | str) -> dict[str, Any]:
         """Return the object that ``vigil triage --json`` prints for a file."""
@@ -88,8 +99,14 @@ class TriageResult:
             "withheld": dict(self.withheld),
             "notes": list(self.notes),
             "bundle": {"id": self.bundle_id, "digest": self.bundle_digest},
+            "network": str(self.network),
             "milliseconds": round(self.milliseconds, 2),
         }
+        if self.anatomy is not None:
+            ratio = self.anatomy.ratio
+            answer["cardiothoracic_ratio"] = None if ratio is None else round(ratio, 4)
+            if self.anatomy.no_ratio is not None:
+                answer["cardiothoracic_ratio_reason"] = self.anatomy.reason
         if self.code is not None:
             answer["code"] = str(self.code)
         return answer
@@ -98,23 +115,55 @@ class TriageResult:
 class Triager:
     """A bundle, ready to judge pictures; safe to share between threads."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int | None = None,
+        network: NetworkChoice | None = None,
+        *,
+        for_processing: bool = False,
+    ) -> None:
         self.bundle = bundle
-        self._classifier = Classifier(bundle, threads)
+        self._for_processing = for_processing
+        self._classifier = Classifier(bundle, threads, network)
         self._thresholds: dict[str, float] = {
             attribute.name: attribute.threshold for attribute in bundle.manifest.attributes
         }
 
+    @property
+    def network(self) -> Network:
+        """Which of the bundle's networks answers."""
+        return self._classifier.network
+
     @classmethod
-    def load(cls, folder: Path, threads: int | None = None) -> Self:
+    def load(
+        cls,
+        folder: Path,
+        threads: int | None = None,
+        network: NetworkChoice | None = None,
+        *,
+        for_processing: bool = False,
+    ) -> Self:
         """Load and check the bundle in a folder.
+
+        Parameters
+        ----------
+        folder
+            The bundle's folder.
+        threads
+            Of one picture's forward pass; all available cores by default.
+        network
+            Which of the bundle's networks answers; by default what ``$VIGIL_NETWORK`` says, and
+            else the one that suits the processor.
+        for_processing
+            Whether DX for processing is judged; see :func:`vigil.gate.check_header`.
 
         Raises
         ------
         BundleError
             If the bundle is not whole or not made for this software.
         """
-        return cls(load_bundle(folder), threads)
+        return cls(load_bundle(folder), threads, network, for_processing=for_processing)
 
     def triage(self, path: Path, *, age_years: float | None = None) -> TriageResult:
         """Judge one file.
@@ -133,7 +182,7 @@ class Triager:
         """
         start = time.perf_counter()
         try:
-            radiograph = read_radiograph(path)
+            radiograph = read_radiograph(path, for_processing=self._for_processing)
         except ImageRefused as refusal:
             return self._refused(refusal.code, refusal.reason, start)
         except Exception as error:
@@ -174,6 +223,7 @@ class Triager:
     def _judge(self, radiograph: Radiograph, age_years: float | None, start: float) -> TriageResult:
         gate.check_pixels(radiograph.pixels)
         radiograph, prediction, looks = self._upright(radiograph)
+        unlike = gate.check_familiar(prediction.unfamiliarity, self.bundle.manifest.unfamiliarity)
         age = radiograph.description.patient_age_years if age_years is None else age_years
         notes = list(radiograph.notes)
         if age is None:
@@ -181,6 +231,10 @@ class Triager:
         rows, columns = radiograph.pixels.shape
         if unseen := unseen_fraction(rows, columns, self.bundle.preprocessing):
             notes.append(f"the model sees the central square only; {unseen:.0%} was not analysed")
+        if unlike is not None:
+            notes.append(unlike)
+        if looks.mirrored:
+            notes.append(gate.MIRRORED_NOTE)
         admitted, withheld = _by_population(
             self.bundle.manifest.findings, radiograph.description, age, looks.child
         )
@@ -192,7 +246,14 @@ class Triager:
         decision = assign_priority(
             {finding.key: prediction.probabilities[finding.key] for finding in admitted}, admitted
         )
-        return self._analysed(radiograph, prediction, admitted, withheld, notes, decision, start)
+        anatomy = measure_anatomy(
+            prediction.structures, radiograph.pixels, self.bundle.preprocessing
+        )
+        if anatomy is not None:
+            anatomy = for_patient(anatomy, age, looks.child)
+            notes.extend(anatomy_notes(anatomy, radiograph.description.view))
+        result = self._analysed(radiograph, prediction, admitted, withheld, notes, decision, start)
+        return replace(result, anatomy=anatomy)
 
     def _analysed(
         self,
@@ -210,6 +271,7 @@ class Triager:
             reason=_reason(decision, withheld, len(admitted)),
             bundle_id=self.bundle.id,
             bundle_digest=self.bundle.digest,
+            network=self.network,
             findings={f.label: prediction.probabilities[f.key] for f in admitted},
             keys={f.label: f.key for f in admitted},
             flags=decision.flags,
@@ -231,6 +293,7 @@ class Triager:
             priority=Priority.NOT_ANALYSED,
             bundle_id=self.bundle.id,
             bundle_digest=self.bundle.digest,
+            network=self.network,
             description=None if radiograph is None else radiograph.description,
             radiograph=radiograph,
             milliseconds=1000 * (time.perf_counter() - start),
@@ -293,12 +356,18 @@ class Triager:
             logit = np.clip(calibration.slope * local + calibration.intercept, -60, 60)
             probability = 1 / (1 + np.exp(-logit))
             square = cv2.resize(probability.astype(np.float32), (_MAP_SIZE, _MAP_SIZE))
-            maps[finding.label] = onto_picture(square, rows, columns, self.bundle.preprocessing)
+            map_ = onto_picture(square, rows, columns, self.bundle.preprocessing)
+            # Maps are stored in half precision: whether one shows a place is asked of what is kept.
+            kept = map_.astype(np.float16).astype(np.float32)
+            if emphasis_of(kept) is not None:
+                maps[finding.label] = kept
         return maps
 
 
-def read_radiograph(path: Path) -> Radiograph:
+def read_radiograph(path: Path, *, for_processing: bool = False) -> Radiograph:
     """Read a DICOM, PNG or JPEG file, refusing by its header before a pixel is decoded.
+
+    ``for_processing`` lets DX for processing in, see :func:`vigil.gate.check_header`.
 
     Raises
     ------
@@ -314,7 +383,7 @@ def read_radiograph(path: Path) -> Radiograph:
         radiograph = read_image(path, file_format)
         gate.check_header(radiograph.description)
         return radiograph
-    gate.check_header(describe(read_header(path)))
+    gate.check_header(describe(read_header(path)), for_processing=for_processing)
     return read_dicom(path)
 
 

@@ -14,6 +14,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from vigil.bundle import (
+    AttributeName,
     AttributeSpec,
     BundleManifest,
     Calibration,
@@ -80,12 +81,18 @@ def chest_like() -> np.ndarray:
     return ((0.8 - 0.6 * lungs + texture).clip(0, 1) * 4095).astype(np.uint16)
 
 
+TINY_ATTRIBUTES: tuple[AttributeName, ...] = (
+    "frontal_chest", "child", "inverted", "rotated", "mirrored",
+)  # fmt: skip
+
+
 def build_bundle(folder: Path, *, attributes: bool = True, **changes: Any) -> BundleManifest:
     """Write a bundle whose network is arithmetic that can be done by hand.
 
     ``Effusion``'s logit is the mean of the input, ``Pneumonia``'s (adult) is minus that and
     ``Pneumonia:child``'s twice that. ``inverted`` is high if the input's middle is darker than
-    its border, ``rotated`` if its upper half is brighter than its lower half.
+    its border, ``rotated`` if its upper half is brighter than its lower half, ``mirrored`` if its
+    left half is brighter than its right half. ``unfamiliarity`` is the embedding's greatest value.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = np.array([1, -1, 2], np.float32).reshape(3, 1, 1, 1)
@@ -94,10 +101,12 @@ def build_bundle(folder: Path, *, attributes: bool = True, **changes: Any) -> Bu
     middle = np.full((4, 4), 1 / 12, np.float32)
     middle[1:3, 1:3] = -1 / 4
     upper = np.repeat([1, 1, -1, -1], 4).astype(np.float32) / 8
+    left = np.tile([1, 1, -1, -1], 4).astype(np.float32) / 8
     looks = np.stack(
-        [np.zeros(16), np.zeros(16), 8 * middle.ravel(), 8 * upper.ravel()], axis=1
+        [np.zeros(16), np.zeros(16), 8 * middle.ravel(), 8 * upper.ravel(), 8 * left.ravel()],
+        axis=1,
     ).astype(np.float32)
-    bias = np.array([4, -4, -4, -4], np.float32)
+    bias = np.array([4, -4, -4, -4, -4], np.float32)
     nodes = [
         helper.make_node(
             "AveragePool", ["image"], ["features"], kernel_shape=[cell] * 2, strides=[cell] * 2
@@ -109,13 +118,15 @@ def build_bundle(folder: Path, *, attributes: bool = True, **changes: Any) -> Bu
         helper.make_node("Flatten", ["features"], ["embedding"]),
         helper.make_node("Gemm", ["embedding", "looks", "bias"], ["attribute_logits"]),
         helper.make_node("Sigmoid", ["attribute_logits"], ["attributes"]),
+        helper.make_node("ReduceMax", ["embedding"], ["unfamiliarity"], axes=[1], keepdims=0),
     ]
     shapes = {
         "logits": ["N", 3],
         "probabilities": ["N", 3],
         "cams": ["N", 3, 4, 4],
         "embedding": ["N", 16],
-        "attributes": ["N", 4],
+        "attributes": ["N", 5],
+        "unfamiliarity": ["N"],
     }
     graph = helper.make_graph(
         nodes,
@@ -165,10 +176,7 @@ def build_bundle(folder: Path, *, attributes: bool = True, **changes: Any) -> Bu
                 flag=OperatingPoint(threshold=0.5),
             ),
         ),
-        "attributes": tuple(
-            AttributeSpec(name=name, threshold=0.5)
-            for name in ("frontal_chest", "child", "inverted", "rotated")
-        )
+        "attributes": tuple(AttributeSpec(name=name, threshold=0.5) for name in TINY_ATTRIBUTES)
         if attributes
         else (),
         "notice": "Research use only, not a medical device.",

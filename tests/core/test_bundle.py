@@ -59,7 +59,7 @@ def test_a_threshold_belongs_to_the_digest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "format: Input should be 1"),
+        ({"format": 1}, "format: Input should be 2"),
         ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
         ({"findings": []}, "findings: Tuple should have at least 1 item"),
     ],

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from pydicom import uid
 
+from vigil.bundle import UnfamiliaritySpec
 from vigil.errors import ImageRefused, RefusalCode
-from vigil.gate import appearance, check_header, check_pixels
+from vigil.gate import UNFAMILIAR_NOTE, appearance, check_familiar, check_header, check_pixels
 from vigil.radiograph import ImageDescription, View
 
 FILM: dict[str, Any] = {
@@ -95,6 +96,7 @@ def test_an_attribute_that_the_bundle_lacks_speaks_against_nothing() -> None:
     assert looks.frontal_chest
     assert not looks.inverted
     assert not looks.rotated
+    assert not looks.mirrored
     assert looks.child is None
 
 
@@ -107,3 +109,24 @@ def test_attributes_are_compared_with_the_bundles_thresholds() -> None:
     assert looks.inverted
     assert not looks.rotated
     assert looks.child is True
+
+
+@pytest.mark.parametrize(
+    ("distance", "note"), [(1.0, None), (1.01, UNFAMILIAR_NOTE), (2.0, UNFAMILIAR_NOTE)]
+)
+def test_a_distance_over_the_notice_is_said_and_one_at_it_is_not(
+    distance: float, note: str | None
+) -> None:
+    assert check_familiar(distance, UnfamiliaritySpec(notice=1, refuse=2)) == note
+
+
+@pytest.mark.parametrize("distance", [2.01, float("inf"), float("nan")])
+def test_a_distance_over_the_limit_and_one_that_is_no_number_are_refused(distance: float) -> None:
+    with pytest.raises(ImageRefused) as refused:
+        check_familiar(distance, UnfamiliaritySpec(notice=1, refuse=2))
+    assert refused.value.code is RefusalCode.UNFAMILIAR
+
+
+def test_without_limits_nothing_is_said_of_a_distance() -> None:
+    assert check_familiar(1e9, None) is None
+    assert check_familiar(None, UnfamiliaritySpec(notice=1, refuse=2)) is None

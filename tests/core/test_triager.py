@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import uid
 
-from tests.core.conftest import build_bundle
-from vigil.bundle import AttributeSpec, Population, write_manifest
+from tests.core.conftest import TINY_ATTRIBUTES, build_bundle
+from vigil.bundle import AttributeSpec, Population, UnfamiliaritySpec, write_manifest
 from vigil.errors import RefusalCode
+from vigil.gate import MIRRORED_NOTE, UNFAMILIAR_NOTE
 from vigil.preprocess import to_model_input
 from vigil.triage import Priority
 from vigil.triager import Triager, read_radiograph
@@ -84,6 +86,7 @@ def test_a_map_has_the_pictures_shape_without_the_letterbox(
     plain_triager: Triager, film: np.ndarray, write_dicom: Write
 ) -> None:
     tall = np.ascontiguousarray(film.repeat(2, axis=0)[:, :200])
+    tall[:100, :100] = 4095
     result = plain_triager.triage(write_dicom(tall))
     assert result.maps["Effusion"].shape == (64, 32)
 
@@ -196,11 +199,10 @@ def test_a_film_on_its_head_is_turned_and_said_to_be(
 def test_what_is_no_chest_film_however_it_is_turned_is_not_called_rotated(
     tmp_path: Path, film: np.ndarray, write_dicom: Write
 ) -> None:
-    names = ("frontal_chest", "child", "inverted", "rotated")
     # The tiny network's frontal_chest is always 0.98.
     attributes = tuple(
         AttributeSpec(name=name, threshold=0.99 if name == "frontal_chest" else 0.5)
-        for name in names
+        for name in TINY_ATTRIBUTES
     )
     manifest = build_bundle(tmp_path / "strict")
     write_manifest(tmp_path / "strict", manifest.model_copy(update={"attributes": attributes}))
@@ -208,6 +210,60 @@ def test_what_is_no_chest_film_however_it_is_turned_is_not_called_rotated(
     result = Triager.load(tmp_path / "strict").triage(write_dicom(inverted, BitsStored=12))
     assert result.code is RefusalCode.NOT_CHEST
     assert "however it is turned" in result.reason
+
+
+def test_a_film_that_looks_mirrored_is_analysed_as_it_is_and_said_to_be(
+    triager: Triager, film: np.ndarray, write_dicom: Write
+) -> None:
+    ramp = np.linspace(0, 2000, 200)
+    right = triager.triage(write_dicom((film // 2 + ramp).astype(np.uint16), BitsStored=12))
+    mirrored = (film // 2 + ramp[::-1]).astype(np.uint16)
+    result = triager.triage(write_dicom(mirrored, "m.dcm", BitsStored=12))
+    assert right.notes == ()
+    assert result.status == "analysed"
+    assert result.notes == (MIRRORED_NOTE,)
+    assert result.radiograph is not None
+    # The left side is still the bright one: nothing was flipped.
+    assert result.radiograph.pixels[100, 20] > result.radiograph.pixels[100, 180]
+
+
+@pytest.mark.parametrize(
+    ("notice", "refuse", "notes"),
+    [(50.0, 60.0, ()), (0.1, 60.0, (UNFAMILIAR_NOTE,)), (0.1, 0.2, None)],
+)
+def test_a_film_unlike_the_training_films_is_noted_and_then_refused(
+    tmp_path: Path,
+    film: np.ndarray,
+    write_dicom: Write,
+    notice: float,
+    refuse: float,
+    notes: tuple[str, ...] | None,
+) -> None:
+    limits = UnfamiliaritySpec(notice=notice, refuse=refuse)
+    build_bundle(tmp_path / "tiny", unfamiliarity=limits)
+    path = write_dicom(film, BitsStored=12)
+    result = Triager.load(tmp_path / "tiny", threads=1).triage(path)
+    if notes is not None:
+        assert result.status == "analysed"
+        assert result.notes == notes
+        return
+    assert result.code is RefusalCode.UNFAMILIAR
+    assert result.priority is Priority.NOT_ANALYSED
+    assert not result.findings
+    assert "analysed up to 0.20" in result.reason
+
+
+def test_a_map_that_shows_no_place_is_not_given(plain_triager: Triager, write_dicom: Write) -> None:
+    ramp = np.tile(np.linspace(1000, 3000, 200).astype(np.uint16), (200, 1))
+    steep = plain_triager.triage(write_dicom(ramp, BitsStored=12))
+    assert set(steep.maps) == {"Effusion", "Pneumonia"}
+    # Half black and half white: the median of each map is its top or nearly so.
+    speckled = ramp.copy()
+    speckled[::2] = 4000 - speckled[::2]
+    flat = plain_triager.triage(write_dicom(speckled, "f.dcm", BitsStored=12))
+    assert flat.status == "analysed"
+    assert flat.findings
+    assert not flat.maps
 
 
 def test_a_file_that_cannot_be_read_gets_an_answer(triager: Triager, tmp_path: Path) -> None:
@@ -282,3 +338,14 @@ def test_damaged_files_get_an_answer_that_was_foreseen(
     assert RefusalCode.INTERNAL_ERROR not in codes
     # The damage reached more than one place.
     assert {None, RefusalCode.FILE_UNREADABLE, RefusalCode.PIXELS_CORRUPT} <= codes
+
+
+def test_a_picture_for_processing_is_judged_only_where_that_is_wanted(
+    bundle_folder: Path, film: np.ndarray, write_dicom: Write
+) -> None:
+    raw = uid.DigitalXRayImageStorageForProcessing
+    path = write_dicom(film, BitsStored=12, SOPClassUID=raw, Modality="DX")
+    refused = Triager.load(bundle_folder, threads=1).triage(path)
+    judged = Triager.load(bundle_folder, threads=1, for_processing=True).triage(path)
+    assert (refused.status, refused.code) == ("not_analysed", RefusalCode.FOR_PROCESSING)
+    assert judged.status == "analysed"

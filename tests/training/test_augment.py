@@ -76,24 +76,24 @@ def test_a_crop_fills_the_square_again() -> None:
 def _augment(config: AugmentationConfig, chest: bool = True, seed: int = 0):
     picture, box = _picture()
     outputs = 2 + len(ATTRIBUTES)
-    targets = np.array([1, 0, 1, 0, 0, 0], np.float32)
+    targets = np.array([1, 0, 1, 0, 0, 0, 0], np.float32)
     mask = np.ones(outputs, np.float32)
-    return picture, Augmentation(config, 2, SIZE)(picture, box, chest, targets, mask, (seed,))
+    return picture, Augmentation(config, 2, SIZE)(picture, box, chest, targets, mask, (seed,))[:3]
 
 
 def test_nothing_happens_where_all_probabilities_are_zero() -> None:
     picture, (variant, targets, mask) = _augment(STILL)
     np.testing.assert_allclose(variant, picture, atol=1e-6)
-    assert targets.tolist() == [1, 0, 1, 0, 0, 0]
+    assert targets.tolist() == [1, 0, 1, 0, 0, 0, 0]
     assert mask.all()
 
 
 def test_an_inverted_film_teaches_no_findings_but_that_it_is_inverted() -> None:
     config = STILL.model_copy(update={"invert_probability": 1.0})
     _, (_, targets, mask) = _augment(config)
-    assert mask.tolist() == [0, 0, 1, 1, 1, 1]
+    assert mask.tolist() == [0, 0, 1, 1, 1, 1, 1]
     assert dict(zip(ATTRIBUTES, targets[2:].tolist(), strict=True)) == {
-        "frontal_chest": 1, "child": 0, "inverted": 1, "rotated": 0,
+        "frontal_chest": 1, "child": 0, "inverted": 1, "rotated": 0, "mirrored": 0,
     }  # fmt: skip
 
 
@@ -127,8 +127,8 @@ def test_a_variant_stays_in_the_range_of_a_picture_and_the_heart_on_its_side() -
     picture[:, SIZE // 2 :] = 2
     box = Letterbox(0, 0, SIZE, SIZE)
     for seed in range(20):
-        variant, _, _ = Augmentation(config, 0, SIZE)(
-            picture, box, True, np.zeros(4, np.float32), np.ones(4, np.float32), (seed,)
+        variant, *_ = Augmentation(config, 0, SIZE)(
+            picture, box, True, np.zeros(5, np.float32), np.ones(5, np.float32), (seed,)
         )
         assert variant.min() >= -2
         assert variant.max() <= 2

@@ -5,9 +5,11 @@ from hypothesis import strategies as st
 
 from vigil_training.calibrate import (
     Goals,
+    Operation,
     Validation,
     alarm_threshold,
     attribute_point,
+    background_logits,
     flag_threshold,
     operate,
     operating_point,
@@ -125,6 +127,47 @@ def test_an_experimental_finding_is_flagged_rarely_and_never_critical() -> None:
     assert weak.critical is None
     assert weak.flag.specificity is not None
     assert weak.flag.specificity >= 0.95
+
+
+def test_a_flag_is_bounded_on_films_where_nobody_looked_for_it() -> None:
+    validation, goals = _validation(2.5, 60), Goals(0.9, greatest_background_share=0.25)
+    free = operate(validation, goals, samples=200)
+    assert (free.background_share, free.background) == (None, 0)
+    # Another hospital's films, half of them over the threshold that the sensitivity asks for.
+    other = np.random.default_rng(2).normal(_logit(free), 1, 300)
+    bounded = operate(validation, goals, samples=200, background=other)
+    assert bounded.flag.threshold > free.flag.threshold
+    assert bounded.background == 300
+    assert bounded.background_share is not None
+    assert 0.2 < bounded.background_share <= 0.25
+    assert bounded.flag.sensitivity is not None
+    assert free.flag.sensitivity is not None
+    assert bounded.flag.sensitivity < free.flag.sensitivity
+    # Sensitivity first: films that are flagged seldom change nothing, and a few bound nothing.
+    assert operate(validation, goals, 200, other - 9).flag == free.flag
+    few = operate(validation, goals, 200, other[:19] + 9)
+    assert few.flag == free.flag
+    assert few.background_share == 1
+
+
+def _logit(operation: Operation) -> float:
+    threshold, fit = operation.flag.threshold, operation.calibration
+    return (np.log(threshold / (1 - threshold)) - fit.intercept) / fit.slope
+
+
+def test_background_is_adults_of_sources_that_do_not_know_the_finding() -> None:
+    sources = np.asarray(["nih", "nih", "tb", "tb", "tb"])
+    known = np.asarray([False, False, True, False, False])
+    adult = np.asarray([True, False, True, True, True])
+    assert background_logits(np.arange(5.0), known, adult, sources).tolist() == [0]
+
+
+def test_only_a_confirmed_finding_says_where_it_is_uncertain() -> None:
+    confirmed = operate(_validation(2.5, 60), Goals(0.9), samples=200)
+    assert confirmed.uncertain is not None
+    assert 0 < confirmed.uncertain.low < confirmed.uncertain.high < 1
+    assert confirmed.uncertain.coverage_present == pytest.approx(0.9, abs=0.1)
+    assert operate(_validation(0.5, 60), Goals(0.9), samples=200).uncertain is None
 
 
 def test_a_finding_without_a_positive_still_has_an_honest_operation() -> None:

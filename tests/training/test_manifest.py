@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from tests.training.conftest import COLUMNS
 
 from vigil.errors import ManifestError
 from vigil_training.manifest import Box, read_gate_manifest, read_manifest
@@ -38,6 +39,8 @@ def test_an_empty_age_and_an_empty_scope_are_unknown(write_manifest) -> None:
         ({"age": "nan"}, "row 3: age is nan"),
         ({"view": "OBLIQUE"}, "row 3: view is OBLIQUE"),
         ({"patient_id": ""}, "row 3: patient_id is empty"),
+        ({"ctr": "55"}, "row 3: ctr is 55, expected a ratio between 0 and 1"),
+        ({"ctr": "wide"}, "row 3: ctr is wide"),
         ({"path": "0.png"}, "row 3: the picture already stands in row 2"),
         ({"boxes": "[1]"}, "row 3: boxes are not a JSON list"),
         (
@@ -48,7 +51,13 @@ def test_an_empty_age_and_an_empty_scope_are_unknown(write_manifest) -> None:
 )
 def test_a_wrong_row_is_named(write_manifest, row: dict[str, str], said: str) -> None:
     with pytest.raises(ManifestError, match=said):
-        read_manifest(write_manifest([{}, row]))
+        read_manifest(write_manifest([{}, row], (*COLUMNS, "ctr")))
+
+
+def test_a_cardiothoracic_ratio_is_read_where_there_is_one(write_manifest) -> None:
+    with_one, without = read_manifest(write_manifest([{"ctr": "0.548"}, {}], (*COLUMNS, "ctr")))
+    assert with_one.cardiothoracic_ratio == 0.548
+    assert without.cardiothoracic_ratio is None
 
 
 def test_one_patient_in_two_splits_is_refused_and_both_rows_named(write_manifest) -> None:

@@ -35,7 +35,7 @@ def test_evenly_padded_convolutions_answer_as_the_packages_own() -> None:
     theirs.load_state_dict(ours.net.state_dict(), strict=False)
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        torch.testing.assert_close(ours(picture), theirs.extract_features(picture))
+        torch.testing.assert_close(ours(picture).features, theirs.extract_features(picture))
 
 
 @pytest.mark.parametrize("backbone", ["efficientnet-lite0", "densenet121"])
@@ -43,7 +43,7 @@ def test_a_map_averages_to_its_logit_without_the_bias(backbone: str) -> None:
     network = make_network(SMALL.model_copy(update={"backbone": backbone}), 5).eval()
     picture = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        logits, features, embedding = network(picture)
+        logits, features, embedding, _ = network(picture)
         maps = network.maps(features, 3)
     assert maps.shape == (2, 3, 2, 2)
     torch.testing.assert_close(maps.mean((2, 3)) + network.head.bias[:3], logits[:, :3])

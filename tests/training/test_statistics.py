@@ -2,14 +2,18 @@ import time
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from vigil_training.statistics import (
     auroc,
+    auroc_fall_interval,
     auroc_interval,
-    brier_score,
-    expected_calibration_error,
+    average_precision,
+    average_precisions,
+    patient_folds,
+    patient_mean,
     patient_weights,
+    wilson,
 )
 
 
@@ -66,8 +70,58 @@ def test_two_thousand_films_and_a_thousand_samples_take_a_second_a_label() -> No
     assert time.process_time() - started < 5
 
 
-def test_calibration_error_is_the_distance_of_promise_and_frequency() -> None:
-    truth = np.tile([True, False, False, False], 100)
-    assert expected_calibration_error(truth, np.full(400, 0.25)) == pytest.approx(0, abs=1e-12)
-    assert expected_calibration_error(truth, np.full(400, 0.65)) == pytest.approx(0.4)
-    assert brier_score(truth, np.full(400, 0.25)) == pytest.approx(0.1875)
+@pytest.mark.parametrize("ties", [False, True])
+def test_average_precision_is_that_of_scikit_learn(ties: bool) -> None:
+    truth, scores = _sample(ties=ties)
+    expected = average_precision_score(truth, scores)
+    assert average_precision(truth, scores) == pytest.approx(expected, abs=1e-12)
+    assert average_precision(np.zeros(3, bool), np.arange(3.0)) is None
+    assert average_precision(np.zeros(0, bool), np.zeros(0)) is None
+    twice = average_precisions(truth, scores, np.vstack([np.ones(400), np.full(400, 2.0)]))
+    assert twice[0] == pytest.approx(twice[1])
+
+
+def test_wilsons_interval_is_that_of_the_textbook() -> None:
+    # Newcombe 1998, Statistics in Medicine 17:857, table I: 81 of 263, and 0 of 20.
+    assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson(0.0, 20) == pytest.approx((0, 0.1611), abs=1e-4)
+    assert wilson(0.0, 41).low == 0
+    assert wilson(1.0, 41).high == 1
+
+
+def test_a_patients_films_count_as_one_patient() -> None:
+    values = np.asarray([True, True, True, False])
+    assert patient_mean(values, np.asarray(["a", "a", "a", "b"])) == 0.5
+    assert patient_mean(values[:0], np.zeros(0, "U1")) is None
+
+
+def test_folds_keep_a_patient_together_and_deal_out_the_ill_of_each_source() -> None:
+    patients = np.asarray([f"p{i // 2}" for i in range(200)])
+    truth = np.arange(200) < 60
+    sources = np.where(np.arange(200) % 4 < 2, "one", "other")
+    folds = patient_folds(patients, truth, sources, 5)
+    assert (folds[::2] == folds[1::2]).all()
+    assert np.bincount(folds).tolist() == [40] * 5
+    for source in ("one", "other"):
+        dealt = np.bincount(folds[truth & (sources == source)], minlength=5)
+        assert dealt.max() - dealt.min() <= 2
+    assert (folds == patient_folds(patients, truth, sources, 5)).all()
+
+
+def test_the_fall_of_an_auroc_is_known_better_than_either_auroc() -> None:
+    random = np.random.default_rng(3)
+    truth = np.arange(300) < 60
+    before = random.normal(truth * 1.0, 1)
+    after = before + random.normal(0, 0.05, 300)
+    patients = np.asarray([f"p{i}" for i in range(300)])
+    alone = auroc_interval(truth, before, patients, 200)
+    fall = auroc_fall_interval(truth, before, after, patients, 200)
+    same = auroc_fall_interval(truth, before, before, patients, 200)
+    assert alone is not None
+    assert fall is not None
+    assert same == (0.0, 0.0)
+    assert fall.low < fall.high
+    assert fall.high - fall.low < (alone.high - alone.low) / 4
+    worse = auroc_fall_interval(truth, before, -before, patients, 200)
+    assert worse is not None
+    assert worse.low > 0.3

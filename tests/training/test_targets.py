@@ -72,7 +72,7 @@ def test_a_film_without_any_label_in_scope_still_shows_a_chest(write_manifest) -
     known = _known(write_manifest, {"label_scope": "", "source": "wingspan", "age": ""})
     assert known == {
         "Effusion": None, "Pneumonia": None, "Pneumonia:child": None,
-        "frontal_chest": 1, "child": 0, "inverted": 0, "rotated": 0,
+        "frontal_chest": 1, "child": 0, "inverted": 0, "rotated": 0, "mirrored": 0,
     }  # fmt: skip
 
 

@@ -1,20 +1,23 @@
 """What happens to a training picture after ``to_model_input``: corruptions and MONAI transforms.
 
+Outlines of lungs and heart go where the picture goes.
+
 Each picture's draws come from a seed of its own (run, epoch, place in the epoch), so an epoch is
 the same whatever the number of workers, and a resumed run sees what an uninterrupted one would.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from monai.data import set_track_meta
 from monai.transforms import (
     Compose,
-    RandAdjustContrast,
-    RandAffine,
-    RandCoarseDropout,
-    RandGaussianNoise,
+    RandAdjustContrastd,
+    RandAffined,
+    RandCoarseDropoutd,
+    RandGaussianNoised,
 )
 from numpy.typing import NDArray
 
@@ -41,12 +44,15 @@ class Corruption:
         Longest side in pixels to shrink to before enlarging again, 0 for none.
     crop
         (top, bottom, left, right) parts that are cut away, or None.
+    mirrored
+        Whether left and right change places, as of a film seen from behind.
     """
 
     inverted: bool = False
     quarter_turns: int = 0
     shrink_to: int = 0
     crop: tuple[float, float, float, float] | None = None
+    mirrored: bool = False
 
     @property
     def hides_findings(self) -> bool:
@@ -66,7 +72,9 @@ def draw_corruption(
     inverted = random.random() < config.invert_probability
     turned = not inverted and random.random() < config.rotate_quarter_probability
     shrunk = random.random() < config.shrink_probability
+    mirrored = random.random() < config.mirror_probability
     return Corruption(
+        mirrored=mirrored,
         inverted=inverted,
         quarter_turns=int(random.integers(1, 4)) if turned else 0,
         shrink_to=int(random.integers(*_SHRINK_PIXELS)) if shrunk else 0,
@@ -96,7 +104,13 @@ def apply_corruption(
         reduced = cv2.resize(content, small, interpolation=cv2.INTER_AREA)
         content = cv2.resize(reduced, (box.width, box.height), interpolation=cv2.INTER_LINEAR)
     result[rows, columns] = -content if corruption.inverted else content
-    return np.ascontiguousarray(np.rot90(result, corruption.quarter_turns))
+    return _moved(result, corruption)
+
+
+def _moved(square: NDArray[np.float32], corruption: Corruption) -> NDArray[np.float32]:
+    """Turn and mirror the last two axes of a picture or of outlines."""
+    turned = np.rot90(square, corruption.quarter_turns, axes=(-2, -1))
+    return np.ascontiguousarray(turned[..., ::-1] if corruption.mirrored else turned)
 
 
 def _refit(
@@ -117,11 +131,21 @@ def _refit(
     return canvas
 
 
-class Augmentation:
-    """Makes one variant of a picture, and says what it still teaches.
+class Variant(NamedTuple):
+    """One variant of a picture, and what it still teaches.
 
-    No flip: it would put the heart on the right, and dextrocardia is not what is to be learnt.
+    ``picture`` (S, S), ``targets`` and ``mask`` (outputs,), and ``outlines`` (structures, S, S) or
+    None; all float32.
     """
+
+    picture: NDArray[np.float32]
+    targets: NDArray[np.float32]
+    mask: NDArray[np.float32]
+    outlines: NDArray[np.float32] | None
+
+
+class Augmentation:
+    """Makes one variant of a picture, and says what it still teaches."""
 
     def __init__(self, config: AugmentationConfig, findings: int, size: int) -> None:
         set_track_meta(False)  # plain tensors: no header travels with a picture here
@@ -130,7 +154,9 @@ class Augmentation:
         shift = round(config.translate * size)
         self._transforms = Compose(
             [
-                RandAffine(
+                RandAffined(
+                    keys=("picture", "outlines"),
+                    allow_missing_keys=True,
                     prob=config.affine_probability,
                     rotate_range=float(np.deg2rad(config.rotate_degrees)),
                     scale_range=(config.scale, config.scale),
@@ -138,11 +164,14 @@ class Augmentation:
                     mode="bilinear",
                     padding_mode="zeros",
                 ),
-                RandAdjustContrast(
-                    prob=config.gamma_probability, gamma=(1 / config.gamma, config.gamma)
+                RandAdjustContrastd(
+                    keys="picture",
+                    prob=config.gamma_probability,
+                    gamma=(1 / config.gamma, config.gamma),
                 ),
-                RandGaussianNoise(prob=config.noise_probability, std=config.noise),
-                RandCoarseDropout(
+                RandGaussianNoised("picture", prob=config.noise_probability, std=config.noise),
+                RandCoarseDropoutd(
+                    keys="picture",
                     holes=1,
                     max_holes=3,
                     spatial_size=max(1, round(_HOLE_PART[0] * size)),
@@ -161,8 +190,9 @@ class Augmentation:
         targets: NDArray[np.float32],
         mask: NDArray[np.float32],
         seed: tuple[int, ...],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Return the variant, its targets and its mask.
+        outlines: NDArray[np.float32] | None = None,
+    ) -> Variant:
+        """Return the variant.
 
         Parameters
         ----------
@@ -176,17 +206,25 @@ class Augmentation:
             (outputs,) float32, not changed.
         seed
             Names this draw; the same seed gives the same variant.
+        outlines
+            (structures, S, S) float32, 1 inside, or None.
         """
         random = np.random.default_rng(seed)
         corruption = draw_corruption(random, self._config, chest)
         targets, mask = targets.copy(), mask.copy()
         if corruption.hides_findings:
             mask[: self._findings] = 0
+        if chest:
             attributes = targets[self._findings :]
+            attributes[ATTRIBUTES.index("mirrored")] = corruption.mirrored
             attributes[ATTRIBUTES.index("inverted")] = corruption.inverted
             attributes[ATTRIBUTES.index("rotated")] = corruption.quarter_turns > 0
         corrupted = apply_corruption(picture, box, corruption)
-        self._transforms.set_random_state(int(random.integers(2**31)))
         # The transforms fill with zeros, so black is zero while they run.
-        varied = np.asarray(self._transforms(corrupted[np.newaxis] - np.float32(BLACK)))
-        return np.clip(varied[0] + np.float32(BLACK), BLACK, WHITE), targets, mask
+        shown = {"picture": corrupted[np.newaxis] - np.float32(BLACK)}
+        if outlines is not None:
+            shown["outlines"] = _moved(outlines, corruption)
+        self._transforms.set_random_state(int(random.integers(2**31)))
+        varied = {name: np.asarray(value) for name, value in self._transforms(shown).items()}
+        varied_picture = np.clip(varied["picture"][0] + np.float32(BLACK), BLACK, WHITE)
+        return Variant(varied_picture, targets, mask, varied.get("outlines"))

@@ -6,11 +6,14 @@ All of it is arithmetic on arrays: no torch, no files. Rules, not taste:
 - *Experimental.* Fewer than 20 positive validation patients, or a 95 % bootstrap interval of the
   AUROC within sources that begins below 0.70.
 - *Flag.* The highest threshold at which the sensitivity reaches the finding's target, but none
-  that flags more of the healthy than the least specificity allows. An experimental finding is
-  flagged at a high specificity instead: reaching a sensitivity with it would flag half of all
-  films.
+  that flags more of the healthy than the least specificity allows, and none that flags more than
+  the greatest background share: of adults' films of hospitals where nobody looked for the finding.
+  An experimental finding is flagged at a high specificity instead: reaching a sensitivity with it
+  would flag half of all films.
 - *Critical.* The lowest threshold, not below the flag's, at which the specificity reaches its
   target. An experimental finding has none.
+- *Uncertain.* The band of :mod:`vigil_training.conformal`. An experimental finding has none: what
+  was not shown to see a disease must not suggest that it is certain outside a band.
 """
 
 from dataclasses import dataclass
@@ -18,8 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vigil.bundle import Calibration, OperatingPoint
+from vigil.bundle import Calibration, OperatingPoint, UncertainBand
 from vigil_training.config import Attribute
+from vigil_training.conformal import uncertain_band
 from vigil_training.statistics import Interval, auroc, auroc_interval
 
 EXPERIMENTAL_BELOW_AUROC = 0.70
@@ -28,6 +32,8 @@ EXPERIMENTAL_RULE = (
     f"fewer than {EXPERIMENTAL_BELOW_PATIENTS} positive validation patients, or the 95 % bootstrap "
     f"interval of the validation AUROC within sources begins below {EXPERIMENTAL_BELOW_AUROC:.2f}"
 )
+LEAST_BACKGROUND = 20
+"""Fewer films than this bound nothing."""
 _LEAST_SLOPE = 0.05
 """A finding that is not seen at all keeps its order; a bundle asks for a slope over 0."""
 
@@ -52,17 +58,24 @@ class Validation:
 
 @dataclass(frozen=True)
 class Goals:
-    """What a finding's thresholds are to reach; ``critical_specificity`` None is never critical."""
+    """What a finding's thresholds are to reach; ``critical_specificity`` None is never critical.
+
+    ``greatest_background_share`` bounds the flagged part of the background films.
+    """
 
     target_sensitivity: float
     least_specificity: float = 0.75
+    greatest_background_share: float = 0.25
     critical_specificity: float | None = None
     experimental_specificity: float = 0.95
 
 
 @dataclass(frozen=True)
 class Operation:
-    """How a finding's output is used, and what that rests on."""
+    """How a finding's output is used, and what that rests on.
+
+    ``background_share`` is the flagged part of ``background`` films; None of none.
+    """
 
     calibration: Calibration
     flag: OperatingPoint
@@ -71,6 +84,9 @@ class Operation:
     interval: Interval | None
     positive_patients: int
     experimental: bool
+    uncertain: UncertainBand | None = None
+    background_share: float | None = None
+    background: int = 0
 
 
 def sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -171,7 +187,50 @@ def specific_threshold(
     return (last + float(above.min())) / 2 if above.size else (last + 1) / 2
 
 
-def operate(validation: Validation, goals: Goals, samples: int = 1000) -> Operation:
+def background_logits(
+    logits: NDArray[np.float64],
+    known: NDArray[np.bool_],
+    adult: NDArray[np.bool_],
+    sources: NDArray[np.str_],
+) -> NDArray[np.float64]:
+    """Return a finding's logits on adults' films of the sources that do not know it at all.
+
+    Parameters
+    ----------
+    logits, known
+        (n,) the finding's output, and whether the film knows it.
+    adult, sources
+        (n,) whether it is certainly an adult's chest film, and where it is from.
+    """
+    elsewhere = ~np.isin(sources, np.unique(sources[known]))
+    chosen: NDArray[np.float64] = logits[adult & elsewhere]
+    return chosen
+
+
+def _flag_at(
+    probability: NDArray[np.float64],
+    truth: NDArray[np.bool_],
+    background: NDArray[np.float64],
+    goals: Goals,
+    experimental: bool,
+) -> float:
+    """Return the flag's threshold: sensitivity first, then what it may cost."""
+    least = goals.experimental_specificity if experimental else goals.least_specificity
+    bounds = [specific_threshold(probability, truth, least)]
+    if not experimental:
+        bounds.append(flag_threshold(probability, truth, goals.target_sensitivity))
+    if background.size >= LEAST_BACKGROUND:
+        nobody = np.zeros(background.size, np.bool_)
+        bounds.append(specific_threshold(background, nobody, 1 - goals.greatest_background_share))
+    return max(bounds)
+
+
+def operate(
+    validation: Validation,
+    goals: Goals,
+    samples: int = 1000,
+    background: NDArray[np.float64] | None = None,
+) -> Operation:
     """Calibrate a finding and choose its thresholds by the rules above.
 
     Parameters
@@ -182,6 +241,8 @@ def operate(validation: Validation, goals: Goals, samples: int = 1000) -> Operat
         What the thresholds are to reach.
     samples
         Bootstrap samples of the AUROC's interval.
+    background
+        (m,) logits of films that nobody looked at for it, see :func:`background_logits`.
     """
     truth, logits = validation.truth, validation.logits
     interval = auroc_interval(
@@ -191,17 +252,15 @@ def operate(validation: Validation, goals: Goals, samples: int = 1000) -> Operat
     experimental = few or interval is None or interval.low < EXPERIMENTAL_BELOW_AUROC
     calibration = platt(logits, truth)
     probability = probabilities(logits, calibration)
-    if experimental:
-        threshold = specific_threshold(probability, truth, goals.experimental_specificity)
-    else:
-        threshold = max(
-            flag_threshold(probability, truth, goals.target_sensitivity),
-            specific_threshold(probability, truth, goals.least_specificity),
-        )
+    others = probabilities(np.zeros(0) if background is None else background, calibration)
+    threshold = _flag_at(probability, truth, others, goals, experimental)
     critical = None
     if goals.critical_specificity is not None and not experimental:
         high = specific_threshold(probability, truth, goals.critical_specificity)
         critical = operating_point(probability, truth, max(high, threshold))
+    band = None
+    if not experimental:
+        band = uncertain_band(probability, truth, validation.patients, validation.sources)
     return Operation(
         calibration=calibration,
         flag=operating_point(probability, truth, threshold),
@@ -210,6 +269,9 @@ def operate(validation: Validation, goals: Goals, samples: int = 1000) -> Operat
         interval=interval,
         positive_patients=validation.positive_patients,
         experimental=experimental,
+        uncertain=band,
+        background_share=float((others >= threshold).mean()) if others.size else None,
+        background=int(others.size),
     )
 
 

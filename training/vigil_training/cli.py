@@ -10,9 +10,13 @@ import typer
 from vigil.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from vigil_training.evaluate import Evaluation, Split
+    from rich.console import Console
+
+    from vigil_training.figures import Evaluation, Split
     from vigil_training.gate_check import GateFigures
 
+_MANY = 0.25
+"""Of films that nobody looked at for a label, so many flags are worth a line."""
 _USUAL_DATA = Path("../shared/data/cxr-train")
 _DATA_HELP = "Folder that the manifests' paths are relative to. [default: ../shared/data/cxr-train]"
 
@@ -24,6 +28,7 @@ def register(app: typer.Typer) -> None:
     register_models(app)
     app.command()(train)
     app.command()(export)
+    app.command()(quantize)
     app.command()(evaluate)
 
 
@@ -86,6 +91,31 @@ def export(
     )
 
 
+def quantize(
+    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    data: Annotated[Path | None, typer.Option(help=_DATA_HELP)] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="Copy the bundle to this new folder first. [default: change it in place]"
+        ),
+    ] = None,
+) -> None:
+    """Add a network in 8-bit integers to a bundle, if its patients are judged as before.
+
+    Training pictures calibrate it and validation pictures accept it; what they refuse is said and
+    the bundle keeps its one network. Run it after `vigil evaluate --card`: the card tells of it.
+    """
+    folder = _data_folder(data)
+    if folder is None:
+        raise ConfigurationError("quantisation needs labelled pictures: name their folder, --data")
+    _require_torch()
+    from vigil_training.quantize import quantize as add_int8
+
+    for line in add_int8(bundle, folder, to=to, report=typer.echo).card_lines():
+        typer.echo(line)
+
+
 def evaluate(
     manifest: Annotated[Path, typer.Option(help="CSV file of labelled pictures.")],
     bundle: Annotated[
@@ -97,7 +127,8 @@ def evaluate(
     split: Annotated[
         str,
         typer.Option(
-            help="Which patients: all, val (held out by the bundle's split), train, test."
+            help="Which patients: all, val (held out by the bundle's split, and whole sources "
+            "that it was not trained on), train, test."
         ),
     ] = "all",
     limit: Annotated[
@@ -114,6 +145,18 @@ def evaluate(
         bool,
         typer.Option("--card", help="Also write metrics.json and MODEL_CARD.md to the bundle."),
     ] = False,
+    heat_maps: Annotated[
+        bool,
+        typer.Option(
+            "--heat-maps",
+            help="Also measure the heat maps against masks, boxes and shuffled weights; with "
+            "--card the result stands in the bundle's metrics and card.",
+        ),
+    ] = False,
+    plots: Annotated[
+        Path | None,
+        typer.Option(help="Draw ROC curves and reliability diagrams into this folder, as PNG."),
+    ] = None,
 ) -> None:
     """Measure a bundle on labelled pictures through the code that serves it.
 
@@ -121,23 +164,69 @@ def evaluate(
     bootstrap intervals over patients. Refused pictures are counted and left out of the rest.
     """
     from vigil.bundle import default_bundle
-    from vigil_training.evaluate import evaluate as measure
+    from vigil_training.evaluate import judge, measure
+    from vigil_training.model_card import METRICS_NAME, write_card, write_metrics
 
     if split not in ("all", "train", "val", "test"):
         raise ConfigurationError(f"--split is {split}, expected all, train, val or test")
     side: Split = split  # type: ignore[assignment]  # typer reads no Literal of another module
     folder = bundle or default_bundle()
     with _progress("judging pictures") as show:
-        found = measure(folder, manifest, split=side, limit=limit, samples=samples, progress=show)
+        judged = judge(folder, manifest, split=side, limit=limit, progress=show)
+    with _progress("comparing labels") as show:
+        found = measure(judged, samples, progress=show)
     checked = _check_gate(folder, manifest, gate, side) if gate is not None else ()
     _print(found, checked)
     if json_out is not None:
-        _write(json_out, found, checked)
+        write_metrics(json_out, found, checked)
     if card:
-        from vigil_training.model_card import write_card
-
-        _write(folder / "metrics.json", found, checked)
+        write_metrics(folder / METRICS_NAME, found, checked)
         write_card(folder)
+        if gate is not None:
+            _add_unfamiliarity(folder, manifest, gate, side)
+    if heat_maps:
+        _measure_heat_maps(folder, manifest, side, samples, card=card)
+    if plots is not None:
+        from vigil_training.plots import draw
+
+        typer.echo(f"{plots}: {len(draw(judged, found, plots))} pictures")
+
+
+def _measure_heat_maps(
+    bundle: Path, manifest: Path, split: "Split", samples: int, *, card: bool
+) -> None:
+    _require_torch()
+    from vigil.localisation import HEAT_MAPS
+    from vigil_training.heat_maps import measure_heat_maps
+    from vigil_training.manifest import read_manifest
+    from vigil_training.model_card import write_section
+
+    side = None if split == "all" else split
+    with _progress("measuring heat maps") as show:
+        found = measure_heat_maps(
+            bundle, read_manifest(manifest), split=side, samples=samples, progress=show
+        )
+    for line in found.card_lines():
+        typer.echo(line)
+    if card:
+        write_section(bundle, HEAT_MAPS, "Heat maps", found)
+
+
+def _add_unfamiliarity(bundle: Path, manifest: Path, gate: Path, split: "Split") -> None:
+    """Measure how well the bundle's distance tells unfamiliar pictures, where it has one."""
+    from vigil.bundle import load_bundle
+
+    if load_bundle(bundle).manifest.unfamiliarity is None:
+        return
+    from vigil_training.manifest import read_gate_manifest, read_manifest
+    from vigil_training.model_card import write_section
+    from vigil_training.unfamiliarity import measure_unfamiliarity
+
+    side = None if split == "all" else split
+    films, others = read_manifest(manifest), read_gate_manifest(gate)
+    with _progress("measuring unfamiliarity") as show:
+        found = measure_unfamiliarity(bundle, films, others, split=side, progress=show)
+    write_section(bundle, "unfamiliarity", "Unfamiliar pictures", found)
 
 
 def _check_gate(
@@ -153,17 +242,6 @@ def _check_gate(
         )
 
 
-def _write(path: Path, found: "Evaluation", gate: "tuple[GateFigures, ...]") -> None:
-    import json
-
-    content = found.model_dump(mode="json") | {"gate": [g.model_dump(mode="json") for g in gate]}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be written ({error.strerror})") from error
-
-
 def _print(found: "Evaluation", gate: "tuple[GateFigures, ...]") -> None:
     from rich.console import Console
     from rich.table import Table
@@ -175,27 +253,32 @@ def _print(found: "Evaluation", gate: "tuple[GateFigures, ...]") -> None:
         box=None,  # so that a row fits into 80 columns
         padding=(0, 1, 0, 0),
     )
-    for name in ("label", "source"):
-        table.add_column(name, no_wrap=True)
-    for name in ("n", "pos.", "AUROC", "95 %", "sens.", "spec.", "ECE", "Brier"):
+    table.add_column("label", no_wrap=True, max_width=14)
+    table.add_column("source", no_wrap=True, max_width=10)
+    for name in ("pos./n", "AUROC", "95 %", "sens", "spec", "flag", "ECE", "chance"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in found.results:
-        low, high = row.auroc_low, row.auroc_high
-        interval = "–" if low is None or high is None else f"{low:.2f}–{high:.2f}"
+        interval = row.intervals.get("auroc")
+        chance = row.reliability.by_chance if row.reliability else None
         table.add_row(
-            row.label, row.source, str(row.n), str(row.positives), _decimal(row.auroc), interval,
-            _decimal(row.sensitivity, 2), _decimal(row.specificity, 2),
-            _decimal(row.expected_calibration_error), _decimal(row.brier),
+            row.label, row.source, f"{row.positives}/{row.n}", _decimal(row.auroc),
+            "–" if interval is None else f"{interval[0]:.2f}–{interval[1]:.2f}",
+            _decimal(row.sensitivity, 2), _decimal(row.specificity, 2), _decimal(row.flagged, 2),
+            _decimal(row.expected_calibration_error), _decimal(chance),
         )  # fmt: skip
     console.print(table)
-    for source in found.sources:
-        refused = ", ".join(f"{count} {code}" for code, count in source.refused.items()) or "none"
-        mean = "" if source.mean_auroc is None else (
-            f"; mean AUROC {source.mean_auroc:.3f} over {source.labels_in_mean} labels"
-        )  # fmt: skip
+    console.print("ECE: ten bins; chance: what perfect probabilities give on as many films")
+    _print_sources(console, found)
+    for outline in found.outlines:
         console.print(
-            f"{source.source}: {source.analysed} of {source.pictures} analysed, "
-            f"refused: {refused}{mean}"
+            f"{outline.structure}, {outline.source}: Dice {outline.mean:.3f} on average, "
+            f"{outline.lowest_tenth:.3f} in the lowest tenth of {outline.pictures}"
+        )
+    for ratio in found.ratios:
+        console.print(
+            f"cardiothoracic ratio, {ratio.source}: {ratio.measured} measured; mean absolute error "
+            f"{_decimal(ratio.mean_absolute_error)} over {ratio.known}; AUROC for cardiomegaly "
+            f"{_decimal(ratio.auroc)} over {ratio.judged}"
         )
     for note in found.notes:
         console.print(note)
@@ -205,6 +288,27 @@ def _print(found: "Evaluation", gate: "tuple[GateFigures, ...]") -> None:
             f"{shown.group}, {shown.kind}: {shown.pictures} pictures, {shown.passed} passed as "
             f"they are, {shown.put_right} put right, refused: {refused}"
         )
+
+
+def _print_sources(console: "Console", found: "Evaluation") -> None:
+    for source in found.sources:
+        refused = ", ".join(f"{count} {code}" for code, count in source.refused.items()) or "none"
+        line = f"{source.source}: {source.analysed} of {source.pictures} analysed"
+        line += f", refused: {refused}"
+        if source.trained_on is False:
+            line += "; not trained on"
+        if source.flagged is not None:
+            line += f"; any flag {source.flagged:.0%}"
+        if source.mean_auroc is not None:
+            line += f"; mean AUROC {source.mean_auroc:.3f} over {source.labels_in_mean} labels"
+        console.print(line)
+    asking = {row.label for row in found.results if row.flagged}
+    for row in found.background:
+        if row.flagged > _MANY and row.label in asking:
+            console.print(
+                f"{row.label} is flagged on {row.flagged:.0%} of {row.films} films of "
+                f"{row.source}, where nobody looked for it"
+            )
 
 
 def _decimal(value: float | None, places: int = 3) -> str:
@@ -236,9 +340,20 @@ def _require_torch() -> None:
 @contextmanager
 def _progress(what: str) -> "Iterator[Callable[[int, int], None]]":
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

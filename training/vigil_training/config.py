@@ -12,8 +12,16 @@ from vigil.findings import CONCEPTS, COVID_19
 from vigil.triage import Priority
 
 AgeGroup = Literal["adult", "child", "unknown"]
-Attribute = Literal["frontal_chest", "child", "inverted", "rotated"]
-ATTRIBUTES: tuple[Attribute, ...] = ("frontal_chest", "child", "inverted", "rotated")
+Attribute = Literal["frontal_chest", "child", "inverted", "rotated", "mirrored"]
+ATTRIBUTES: tuple[Attribute, ...] = (
+    "frontal_chest",
+    "child",
+    "inverted",
+    "rotated",
+    "mirrored",
+)
+Structure = Literal["lungs", "heart"]
+STRUCTURES: tuple[Structure, ...] = ("lungs", "heart")
 
 
 class _Strict(BaseModel):
@@ -93,6 +101,9 @@ class FindingConfig(_Strict):
     critical
         Whether there is a second threshold, at ``critical_specificity`` or better, that makes a
         picture CRITICAL.
+    greatest_background_share
+        The part of adults' films of sources where nobody looked for the finding that the flag may
+        take: elsewhere it would make every other film urgent.
     experimental_specificity
         Where the flag of an experimental finding lies instead.
     """
@@ -105,6 +116,7 @@ class FindingConfig(_Strict):
     critical: bool = False
     target_sensitivity: float = Field(default=0.8, gt=0, le=1)
     least_specificity: float = Field(default=0.75, ge=0, lt=1)
+    greatest_background_share: float = Field(default=0.25, gt=0, le=1)
     experimental_specificity: float = Field(default=0.95, ge=0, lt=1)
     critical_specificity: float = Field(default=0.95, gt=0, lt=1)
 
@@ -132,6 +144,21 @@ class NetworkConfig(_Strict):
     size: int = Field(default=224, ge=32, le=1024)
     dropout: float = Field(default=0.2, ge=0, lt=1)
     stochastic_depth: float = Field(default=0.2, ge=0, lt=1)
+    structures: bool = False
+    """Whether lungs and heart are outlined too; EfficientNet-Lite0 only."""
+    normalisation: Literal["batch", "frozen"] = "batch"
+    """``frozen`` keeps the means and deviations that the first weights came with."""
+    normalisation_momentum: float = Field(default=0.1, gt=0, le=1)
+    """How fast batch normalisation's means follow; EfficientNet-Lite's own 0.01 is too slow for a
+    run of some hundred steps."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.structures and self.backbone != "efficientnet-lite0":
+            raise ValueError("`structures` needs the backbone efficientnet-lite0")
+        if self.size % 32:
+            raise ValueError(f"size is {self.size}, expected a multiple of 32")
+        return self
 
 
 class OptimisationConfig(_Strict):
@@ -149,6 +176,11 @@ class OptimisationConfig(_Strict):
     """A finding's positives weigh (negatives / positives) to this power; 0 is no weighting."""
     positive_weight_limit: float = Field(default=5.0, ge=1)
     attribute_weight: float = Field(default=0.5, ge=0)
+    structure_weight: float = Field(default=1.0, ge=0)
+    first_size: int | None = Field(default=None, ge=32, multiple_of=32)
+    """Pictures are reduced to this size in the first ``first_size_epochs`` epochs, which costs
+    less; the others, and all validation, see the network's own size."""
+    first_size_epochs: int = Field(default=0, ge=0)
     patience: int = Field(default=4, ge=1)
     """Epochs without a better mean validation AUROC before the run stops."""
     validation_limit_per_source: int = Field(default=0, ge=0)
@@ -174,6 +206,8 @@ class AugmentationConfig(_Strict):
     """Crops a picture that is no chest film, so that a narrow strip does not mean "no chest"."""
     invert_probability: float = Field(default=0.06, ge=0, le=1)
     rotate_quarter_probability: float = Field(default=0.06, ge=0, le=1)
+    mirror_probability: float = Field(default=0.0, ge=0, le=1)
+    """A mirrored film teaches its findings and that it is mirrored."""
 
 
 class AttributeConfig(_Strict):
@@ -181,6 +215,30 @@ class AttributeConfig(_Strict):
 
     refuse_chest: float = Field(default=0.005, gt=0, lt=0.5)
     false_alarm: float = Field(default=0.005, gt=0, lt=0.5)
+
+
+class TeacherConfig(_Strict):
+    """An earlier run whose answers stand beside labels that a program mined from reports.
+
+    A label that is wrong in one film of ten is learnt by heart by whoever sees it ten times; an
+    earlier network's probability is a softer target (Furlanello et al. 2018, arXiv 1805.04770).
+
+    Attributes
+    ----------
+    weights
+        The earlier run's ``best.pt``; its outputs and size are those of this run.
+    findings
+        The keys that it teaches, on adults' chest films of the training side only.
+    share
+        Its part of the target where the label is known.
+    unknown_weight
+        How much its answer counts where the label is not known, against 1 for a known label.
+    """
+
+    weights: str
+    findings: tuple[str, ...] = Field(min_length=1)
+    share: float = Field(default=0.5, gt=0, le=1)
+    unknown_weight: float = Field(default=0.0, ge=0, le=1)
 
 
 class RunConfig(_Strict):
@@ -195,10 +253,14 @@ class RunConfig(_Strict):
     optimisation: OptimisationConfig
     augmentation: AugmentationConfig = AugmentationConfig()
     attributes: AttributeConfig = AttributeConfig()
+    teacher: TeacherConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         keys = [finding.key for finding in self.findings]
+        unknown = sorted(set(self.teacher.findings if self.teacher else ()) - set(keys))
+        if unknown:
+            raise ValueError(f"the teacher's finding {unknown[0]} is none of this run's")
         if len(set(keys)) != len(keys):
             raise ValueError("two findings have the same key")
         return self

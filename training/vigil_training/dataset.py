@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,10 +15,11 @@ from vigil.errors import ConfigurationError, ImageRefused, ManifestError
 from vigil.image_file import image_format, read_image
 from vigil.preprocess import Letterbox, PreprocessingSpec, letterbox_of, to_model_input
 from vigil_training.augment import Augmentation
-from vigil_training.config import RunConfig
+from vigil_training.config import STRUCTURES, RunConfig
 from vigil_training.targets import GATE_SOURCE, Example
 
-Item = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+Item = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+"""Picture, targets, mask, outlines, and which outlines are known."""
 
 
 def read_pixels(path: Path) -> NDArray[np.uint16]:
@@ -50,6 +52,9 @@ class PictureCache:
         (examples, S, S) float16, standardised.
     boxes
         Where each picture lies inside its square.
+    outlines
+        Index of a picture to (structures, S, S) uint8, 255 inside; a picture without any outline
+        is not there, and one that is not known is empty.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class PictureCache:
     ) -> None:
         self.examples = tuple(examples)
         self.pictures = np.empty((len(self.examples), size, size), np.float16)
+        self.outlines: dict[int, NDArray[np.uint8]] = {}
         spec = PreprocessingSpec(size=size)
 
         def load(index: int) -> Letterbox:
@@ -71,6 +77,8 @@ class PictureCache:
             else:
                 raise ValueError("an example has neither a file nor pixels")
             self.pictures[index] = to_model_input(pixels, spec)[0, 0]
+            if any(outline is not None for outline in example.outlines):
+                self.outlines[index] = _outlines(example, size)
             progress(1)
             return letterbox_of(pixels.shape[0], pixels.shape[1], size)
 
@@ -79,6 +87,23 @@ class PictureCache:
 
     def __len__(self) -> int:
         return len(self.examples)
+
+
+def _outlines(example: Example, size: int) -> NDArray[np.uint8]:
+    """Return (structures, S, S) masks, letterboxed as the picture is."""
+    squares = np.zeros((len(example.outlines), size, size), np.uint8)
+    for square, outline in zip(squares, example.outlines, strict=True):
+        if outline is None:
+            continue
+        mask = read_pixels(outline) > 0 if isinstance(outline, Path) else outline
+        box = letterbox_of(mask.shape[0], mask.shape[1], size)
+        shrinks = max(mask.shape) > size
+        square[box.top : box.top + box.height, box.left : box.left + box.width] = cv2.resize(
+            mask.astype(np.uint8) * 255,
+            (box.width, box.height),
+            interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+        )
+    return squares
 
 
 def pictures_per_source(config: RunConfig) -> dict[str, int]:
@@ -147,21 +172,35 @@ class TrainingEpoch(Dataset[Item]):
         return len(self._order)
 
     def __getitem__(self, place: int) -> Item:
-        """Return (1, S, S) float32, targets and mask of the picture at a place in the epoch."""
+        """Return the variant at a place in the epoch.
+
+        Outlines are at half the size, the part of each place that they cover; a picture without
+        any has zeros there, and zeros in what is known.
+        """
         index = int(self._order[place])
         example = self._cache.examples[index]
-        picture, targets, mask = self._augmentation(
+        stored = self._cache.outlines.get(index)
+        variant = self._augmentation(
             self._cache.pictures[index].astype(np.float32),
             self._cache.boxes[index],
             example.chest,
             example.targets,
             example.mask,
             (self._seed, self._epoch, place),
+            None if stored is None else stored.astype(np.float32) / np.float32(255),
         )
+        half = variant.picture.shape[0] // 2
+        outlines = np.zeros((len(STRUCTURES), half, half), np.float32)
+        if variant.outlines is not None:
+            halves = variant.outlines.reshape(len(STRUCTURES), half, 2, half, 2)
+            outlines = np.ascontiguousarray(halves.mean(axis=(2, 4)))
+        known = [float(outline is not None) for outline in example.outlines]
         return (
-            torch.from_numpy(picture[np.newaxis]),
-            torch.from_numpy(targets),
-            torch.from_numpy(mask),
+            torch.from_numpy(variant.picture[np.newaxis]),
+            torch.from_numpy(variant.targets),
+            torch.from_numpy(variant.mask),
+            torch.from_numpy(outlines),
+            torch.tensor(known),
         )
 
 

@@ -8,104 +8,60 @@ and per source, over rows that have the label in scope; a pooled figure would fl
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from vigil import RESEARCH_USE, __version__
 from vigil.bundle import BundleManifest
 from vigil.errors import ConfigurationError
 from vigil.findings import LABELS
-from vigil.triager import Triager
+from vigil.triager import Triager, TriageResult
+from vigil_training.figures import Evaluation, LabelFigures, PartFigures, SourceFigures, Split
 from vigil_training.manifest import ManifestRow, read_manifest
-from vigil_training.split import side_of_row
-from vigil_training.statistics import (
-    auroc,
-    auroc_interval,
-    brier_score,
-    expected_calibration_error,
-    rate,
+from vigil_training.merits import (
+    LEAST_PATIENTS,
+    Answer,
+    background_figures,
+    cross_fitted,
+    label_figures,
+    part_figures,
 )
+from vigil_training.outlines import outline_agreement, outline_figures, ratio_figures
+from vigil_training.split import side_of_row
+from vigil_training.statistics import rate
 
-MIN_PATIENTS_FOR_MEAN = 20
-Split = Literal["all", "train", "val", "test"]
-
-
-class _Figures(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LabelFigures(_Figures):
-    """How one label does on one source.
-
-    ``n`` and what follows count analysed pictures only; ``refused`` and ``withheld`` say how many
-    more have the label in scope but got no probability.
-    """
-
-    label: str
-    source: str
-    n: int
-    positives: int
-    patients: int
-    positive_patients: int
-    refused: int
-    withheld: int
-    auroc: float | None
-    auroc_low: float | None
-    auroc_high: float | None
-    sensitivity: float | None
-    specificity: float | None
-    flagged: float | None
-    expected_calibration_error: float | None
-    brier: float | None
-    mean_probability: float | None
-    prevalence: float | None
+_NOTES = (
+    "Refused pictures are counted per source and left out of every other figure.",
+    "Withheld: the label is in scope but the patient is outside the finding's population.",
+    f"Means are over labels with at least {LEAST_PATIENTS} positive patients.",
+    "Intervals: 95 %; AUROC, average precision and calibration by percentile bootstrap over "
+    "patients, shares by Wilson's formula over patients.",
+    f"Parts of the patients: only with at least {LEAST_PATIENTS} positive and {LEAST_PATIENTS} "
+    "negative patients.",
+)
+_CROSS_NOTE = (
+    "Cross-fitted: these patients fitted the shipped calibration and band, so both are fitted "
+    "again in ten folds by patient; no patient is judged by a fit that it took part in. The "
+    "thresholds and the choice of the epoch are not crossed: sensitivity and specificity are "
+    "optimistic."
+)
+_FOREIGN_NOTE = "Sources that the bundle was not trained on count with all their pictures."
 
 
-class SourceFigures(_Figures):
-    """How the pictures of one source fared at the gate, and the mean over its labels."""
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """The service's answers, and the whole manifest that they are of."""
 
-    source: str
-    pictures: int
-    analysed: int
-    refused: dict[str, int]
-    corrected: int
-    """Pictures that were inverted or turned before they were analysed."""
-    priorities: dict[str, int]
-    mean_auroc: float | None
-    labels_in_mean: int
-
-
-class Evaluation(_Figures):
-    """What ``vigil evaluate`` writes as JSON."""
-
-    bundle: str
-    digest: str
-    software: str
-    created: str
-    manifest: str
+    manifest: BundleManifest
+    rows: tuple[ManifestRow, ...]
+    answers: tuple[Answer, ...]
     split: Split
-    bootstrap_samples: int
+    name: str
     seconds: float
-    sources: tuple[SourceFigures, ...]
-    results: tuple[LabelFigures, ...]
-    notes: tuple[str, ...]
-    notice: str
-
-
-class _Answer(NamedTuple):
-    """What the service said of one row."""
-
-    row: ManifestRow
-    code: str | None
-    corrected: bool
-    priority: str
-    probabilities: dict[str, float]
-    flagged: frozenset[str]
 
 
 def evaluate(
@@ -119,6 +75,21 @@ def evaluate(
 ) -> Evaluation:
     """Judge a manifest's pictures and compare the answers with its labels.
 
+    Parameters and errors are those of :func:`judge` and :func:`measure`.
+    """
+    return measure(judge(bundle, manifest, split=split, limit=limit, progress=progress), samples)
+
+
+def judge(
+    bundle: Path,
+    manifest: Path,
+    *,
+    split: Split = "all",
+    limit: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Judged:
+    """Judge a manifest's pictures with the code that serves.
+
     Parameters
     ----------
     bundle
@@ -126,13 +97,11 @@ def evaluate(
     manifest
         The CSV file of labelled pictures.
     split
-        ``val`` keeps the patients that the bundle's own split held out of training, ``train`` the
-        others, ``test`` those that the manifest itself calls so; the bundle records the seed and
-        the fraction.
+        ``val`` keeps the patients that the bundle's own split held out of training, and all of a
+        source that it was not trained on; ``train`` the others; ``test`` those that the manifest
+        itself calls so. The bundle records the seed, the fraction and the sources.
     limit
         Judge at most so many pictures, spread evenly over the manifest.
-    samples
-        Bootstrap samples of patients for the intervals.
     progress
         Called with the pictures done and their total.
 
@@ -147,38 +116,83 @@ def evaluate(
     """
     started = time.monotonic()
     triager = Triager.load(bundle)
-    rows = _chosen(read_manifest(manifest), triager.bundle.manifest, split, limit)
+    rows = read_manifest(manifest)
+    chosen = _chosen(rows, triager.bundle.manifest, split, limit)
     answers = []
-    for done, row in enumerate(rows, 1):
+    for done, row in enumerate(chosen, 1):
         answers.append(_ask(triager, row))
-        progress(done, len(rows))
-    sources = sorted({row.source for row in rows})
-    outputs = {finding.label for finding in triager.bundle.manifest.findings}
-    results = []
-    for label in (label for label in LABELS if label in outputs):
+        progress(done, len(chosen))
+    return Judged(
+        manifest=triager.bundle.manifest,
+        rows=rows,
+        answers=tuple(answers),
+        split=split,
+        name=manifest.name,
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def measure(
+    judged: Judged,
+    samples: int = 1000,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Compare answers with labels.
+
+    Parameters
+    ----------
+    samples
+        Bootstrap samples of patients for the intervals; 0 for none.
+    progress
+        Called with the labels done and their total.
+    """
+    manifest, answers = judged.manifest, judged.answers
+    findings = {finding.key: finding for finding in manifest.findings}
+    learnt = _learnt(manifest)
+    crossed = {}
+    if judged.split == "val" and learnt is not None:
+        fitted = [answer for answer in answers if answer.row.source in learnt]
+        crossed = cross_fitted(fitted, judged.rows, findings)
+    sources = sorted({answer.row.source for answer in answers})
+    outputs = {finding.label for finding in manifest.findings}
+    labels = [label for label in LABELS if label in outputs]
+    results: list[LabelFigures] = []
+    parts: list[PartFigures] = []
+    for done, label in enumerate(labels, 1):
         for source in sources:
             own = [a for a in answers if a.row.source == source and label in a.row.label_scope]
             if own:
-                results.append(_label_figures(label, source, own, samples))
+                results.append(label_figures(label, source, own, findings, crossed, samples))
+                parts.extend(part_figures(label, source, own, samples))
+        progress(done, len(labels))
+    foreign = learnt is not None and any(source not in learnt for source in sources)
+    notes = (*_NOTES, *((_CROSS_NOTE,) if crossed else ()), *((_FOREIGN_NOTE,) if foreign else ()))
     return Evaluation(
-        bundle=triager.bundle.id,
-        digest=triager.bundle.digest,
+        bundle=manifest.id,
+        digest=manifest.digest,
         software=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        manifest=manifest.name,
-        split=split,
+        manifest=judged.name,
+        split=judged.split,
         bootstrap_samples=samples,
-        seconds=round(time.monotonic() - started, 1),
-        sources=tuple(_source_figures(source, answers, results) for source in sources),
+        seconds=judged.seconds,
+        sources=tuple(_source_figures(source, answers, results, learnt) for source in sources),
         results=tuple(results),
-        notes=(
-            "Refused pictures are counted per source and left out of every other figure.",
-            "Withheld: the label is in scope but the patient is outside the finding's population.",
-            f"Means are over labels with at least {MIN_PATIENTS_FOR_MEAN} positive patients.",
-            "Intervals: 95 %, percentile bootstrap over patients.",
-        ),
+        parts=tuple(parts),
+        background=tuple(background_figures(answers, manifest)),
+        outlines=outline_figures([(a.row, a.outlines) for a in answers], samples),
+        ratios=ratio_figures([(a.row, a.ratio, a.no_ratio) for a in answers], samples),
+        notes=notes,
         notice=RESEARCH_USE,
     )
+
+
+def _learnt(bundle: BundleManifest) -> frozenset[str] | None:
+    """Return the sources that a bundle was trained on, None if it does not say."""
+    named = bundle.training.get("sources")
+    if named is None:
+        return None
+    return frozenset(name.strip() for name in str(named).split(","))
 
 
 def _chosen(
@@ -192,7 +206,14 @@ def _chosen(
                 f"the bundle {bundle.id} does not record how its patients were split; "
                 "evaluate without --split"
             )
-        kept = [row for row in kept if side_of_row(row, seed, fraction) == split]
+        learnt = _learnt(bundle)
+
+        def side(row: ManifestRow) -> Split:
+            own = side_of_row(row, seed, fraction)
+            foreign = learnt is not None and row.source not in learnt
+            return "val" if foreign and own == "train" else own
+
+        kept = [row for row in kept if side(row) == split]
     if limit is not None and limit < len(kept):
         kept = [kept[i] for i in np.linspace(0, len(kept) - 1, limit).round().astype(int)]
     if not kept:
@@ -200,58 +221,33 @@ def _chosen(
     return kept
 
 
-def _ask(triager: Triager, row: ManifestRow) -> _Answer:
+def _ask(triager: Triager, row: ManifestRow) -> Answer:
     result = triager.triage(row.path, age_years=row.age_years)
-    return _Answer(
+    corrected = any("before it was analysed" in note for note in result.notes)
+    return Answer(
         row=row,
         code=None if result.code is None else str(result.code),
-        corrected=any("before it was analysed" in note for note in result.notes),
+        corrected=corrected,
         priority=str(result.priority),
         probabilities=dict(result.findings),
+        keys=dict(result.keys),
         flagged=frozenset(flag.label for flag in result.flags),
+        outlines={} if corrected else _outlines(triager, row, result),
     )
 
 
-def _label_figures(
-    label: str, source: str, answers: Sequence[_Answer], samples: int
-) -> LabelFigures:
-    said = [answer for answer in answers if label in answer.probabilities]
-    truth = np.asarray([label in answer.row.labels for answer in said], np.bool_)
-    probability = np.asarray([answer.probabilities[label] for answer in said], np.float64)
-    flagged = np.asarray([label in answer.flagged for answer in said], np.bool_)
-    patients = np.asarray([answer.row.patient_id for answer in said], np.str_)
-    refused = sum(answer.code is not None for answer in answers)
-    area = auroc(truth, probability)
-    interval = None
-    if area is not None and samples:
-        interval = auroc_interval(truth, probability, patients, samples)
-    positives = int(truth.sum())
-    return LabelFigures(
-        label=label,
-        source=source,
-        n=len(said),
-        positives=positives,
-        patients=int(np.unique(patients).size),
-        positive_patients=int(np.unique(patients[truth]).size),
-        refused=refused,
-        withheld=len(answers) - len(said) - refused,
-        auroc=area,
-        auroc_low=interval.low if interval else None,
-        auroc_high=interval.high if interval else None,
-        sensitivity=rate(int((flagged & truth).sum()), positives),
-        specificity=rate(int((~flagged & ~truth).sum()), len(said) - positives),
-        flagged=rate(int(flagged.sum()), len(said)),
-        expected_calibration_error=(
-            expected_calibration_error(truth, probability) if said else None
-        ),
-        brier=brier_score(truth, probability) if said else None,
-        mean_probability=float(probability.mean()) if said else None,
-        prevalence=rate(positives, len(said)),
-    )
+def _outlines(triager: Triager, row: ManifestRow, result: TriageResult) -> dict[str, float]:
+    has_masks = row.mask is not None or row.heart_mask is not None
+    if not has_masks or result.code is not None or result.radiograph is None:
+        return {}
+    return outline_agreement(triager, result.radiograph.pixels, row)
 
 
 def _source_figures(
-    source: str, answers: Sequence[_Answer], results: Sequence[LabelFigures]
+    source: str,
+    answers: Sequence[Answer],
+    results: Sequence[LabelFigures],
+    learnt: frozenset[str] | None,
 ) -> SourceFigures:
     own = [answer for answer in answers if answer.row.source == source]
     areas: NDArray[np.float64] = np.asarray(
@@ -260,16 +256,19 @@ def _source_figures(
             for figures in results
             if figures.source == source
             and figures.auroc is not None
-            and figures.positive_patients >= MIN_PATIENTS_FOR_MEAN
+            and figures.positive_patients >= LEAST_PATIENTS
         ]
     )
+    analysed = sum(answer.code is None for answer in own)
     return SourceFigures(
         source=source,
         pictures=len(own),
-        analysed=sum(answer.code is None for answer in own),
+        analysed=analysed,
         refused=dict(sorted(Counter(a.code for a in own if a.code is not None).items())),
         corrected=sum(answer.corrected for answer in own),
         priorities=dict(sorted(Counter(answer.priority for answer in own).items())),
+        flagged=rate(sum(bool(answer.flagged) for answer in own), analysed),
+        trained_on=None if learnt is None else source in learnt,
         mean_auroc=float(areas.mean()) if areas.size else None,
         labels_in_mean=int(areas.size),
     )

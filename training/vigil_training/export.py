@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -21,6 +22,7 @@ from vigil.bundle import (
     FindingSpec,
     ModelFile,
     Preprocessing,
+    UnfamiliaritySpec,
     write_manifest,
 )
 from vigil.errors import BundleError, ConfigurationError
@@ -34,15 +36,20 @@ from vigil_training.calibrate import (
     Operation,
     Validation,
     attribute_point,
+    background_logits,
     operate,
 )
-from vigil_training.config import ATTRIBUTES, Attribute, RunConfig, load_config
+from vigil_training.config import ATTRIBUTES, STRUCTURES, Attribute, RunConfig, load_config
 from vigil_training.dataset import PictureCache
 from vigil_training.network import Network, make_network
+from vigil_training.open_models.initial import write_run_weights
 from vigil_training.sources import load_examples
+from vigil_training.unfamiliarity import Unfamiliarity, fit
 
 MODEL_NAME = "model.onnx"
 OUTPUT_NAMES = ("logits", "probabilities", "cams", "embedding", "attributes")
+STRUCTURES_NAME = "structures"
+UNFAMILIARITY_NAME = "unfamiliarity"
 OPSET = 17
 GREATEST_DIFFERENCE = 1e-4
 _BATCH = 32
@@ -60,25 +67,59 @@ class Exported:
     greatest_difference: float
 
 
+class _Seen(NamedTuple):
+    """(n, outputs) logits and (n, C) embeddings."""
+
+    logits: NDArray[np.float64]
+    embeddings: NDArray[np.float32]
+
+
+class _Chosen(NamedTuple):
+    """What the validation patients chose."""
+
+    operations: tuple[Operation, ...]
+    attributes: tuple[AttributePoint, ...]
+    unfamiliarity: UnfamiliaritySpec
+
+
 class ServedNetwork(nn.Module):
     """The network as it is served: calibrated probabilities and maps come out of the graph."""
 
-    def __init__(self, network: Network, operations: tuple[Operation, ...]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        operations: tuple[Operation, ...],
+        unfamiliarity: Unfamiliarity | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
+        self.unfamiliarity = unfamiliarity
         self.findings = len(operations)
         slopes = [operation.calibration.slope for operation in operations]
         intercepts = [operation.calibration.intercept for operation in operations]
         self.register_buffer("slope", torch.tensor(slopes))
         self.register_buffer("intercept", torch.tensor(intercepts))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return the graph's outputs in the order of ``OUTPUT_NAMES``."""
-        outputs, features, embedding = self.network(image)
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What the graph gives, in order."""
+        structures = (STRUCTURES_NAME,) if self.network.decoder else ()
+        unfamiliarity = (UNFAMILIARITY_NAME,) if self.unfamiliarity else ()
+        return (*OUTPUT_NAMES, *structures, *unfamiliarity)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return the graph's outputs in the order of ``output_names``."""
+        outputs, features, embedding, pyramid = self.network(image)
         logits = outputs[:, : self.findings]
         maps = self.network.maps(features, self.findings)
         probabilities = torch.sigmoid(logits * self.slope + self.intercept)
-        return logits, probabilities, maps, embedding, torch.sigmoid(outputs[:, self.findings :])
+        attributes = torch.sigmoid(outputs[:, self.findings :])
+        served = [logits, probabilities, maps, embedding, attributes]
+        if self.network.decoder is not None:
+            served.append(torch.sigmoid(self.network.structures(pyramid)))
+        if self.unfamiliarity is not None:
+            served.append(self.unfamiliarity(embedding))
+        return tuple(served)
 
 
 def export(run: Path, data: Path | None, to: Path, samples: int = 1000) -> Exported:
@@ -109,30 +150,43 @@ def export(run: Path, data: Path | None, to: Path, samples: int = 1000) -> Expor
     network = make_network(unloaded, len(config.outputs))
     network.load_state_dict(torch.load(run / "best.pt", map_location="cpu", weights_only=True))
     network.eval()
-    cache = PictureCache(load_examples(config, data).val, config.network.size)
-    logits = _logits(network, cache.pictures)
+    examples = load_examples(config, data)
+    cache = PictureCache(examples.val, config.network.size)
+    logits, embeddings = _seen(network, cache.pictures)
     operations = _operate(config, cache, logits, samples)
     attributes = _attributes(config, network, cache, logits)
+    learnt_from = PictureCache([e for e in examples.train if e.chest], config.network.size)
+    chest = np.asarray([example.chest for example in cache.examples])
+    unfamiliarity = fit(
+        _seen(network, learnt_from.pictures)[1],
+        embeddings[chest],
+        [example.source for example in cache.examples if example.chest],
+    )
 
-    graph = to_onnx(ServedNetwork(network, operations).eval(), config.network.size)
+    served = ServedNetwork(network, operations, unfamiliarity.module).eval()
+    graph = to_onnx(served, config.network.size)
     probes = cache.pictures[:: max(1, len(cache) // 16)][:16].astype(np.float32)[:, np.newaxis]
-    difference = parity(ServedNetwork(network, operations).eval(), graph, probes)
+    difference = parity(served, graph, probes)
     to.mkdir(parents=True, exist_ok=True)
     (to / MODEL_NAME).write_bytes(graph)
-    manifest = write_manifest(to, _manifest(config, run, to.name, graph, operations, attributes))
+    chosen = _Chosen(operations, attributes, unfamiliarity.spec)
+    weights_sha256 = write_run_weights(to, network.state_dict())
+    manifest = write_manifest(to, _manifest(config, run, to.name, graph, chosen, weights_sha256))
     write_reference_outputs(to)
     return Exported(to, manifest, operations, attributes, difference)
 
 
 @torch.no_grad()
-def _logits(network: Network, pictures: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return (n, outputs) logits of (n, S, S) pictures."""
-    parts = []
+def _seen(network: Network, pictures: NDArray[np.floating]) -> _Seen:
+    """Return what a network says of (n, S, S) pictures."""
+    logits, embeddings = [], []
     for start in range(0, len(pictures), _BATCH):
         part = pictures[start : start + _BATCH].astype(np.float32)[:, np.newaxis]
         images = torch.from_numpy(part).contiguous(memory_format=torch.channels_last)
-        parts.append(network(images).logits.numpy().astype(np.float64))
-    return np.concatenate(parts)
+        outputs = network(images)
+        logits.append(outputs.logits.numpy().astype(np.float64))
+        embeddings.append(outputs.embedding.numpy())
+    return _Seen(np.concatenate(logits), np.concatenate(embeddings))
 
 
 def _operate(
@@ -142,6 +196,9 @@ def _operate(
     targets = np.stack([example.targets for example in cache.examples]) > 0.5
     patients = np.asarray([example.patient for example in cache.examples])
     sources = np.asarray([example.source for example in cache.examples])
+    chest = np.asarray([example.chest for example in cache.examples])
+    child = len(config.findings) + ATTRIBUTES.index("child")
+    adult = chest & mask[:, child] & ~targets[:, child]
     operations = []
     for index, finding in enumerate(config.findings):
         known = mask[:, index]
@@ -151,10 +208,12 @@ def _operate(
         goals = Goals(
             target_sensitivity=finding.target_sensitivity,
             least_specificity=finding.least_specificity,
+            greatest_background_share=finding.greatest_background_share,
             critical_specificity=finding.critical_specificity if finding.critical else None,
             experimental_specificity=finding.experimental_specificity,
         )
-        operations.append(operate(validation, goals, samples))
+        background = background_logits(logits[:, index], known, adult, sources)
+        operations.append(operate(validation, goals, samples, background))
     return tuple(operations)
 
 
@@ -175,9 +234,10 @@ def _attributes(
             apply_corruption(cache.pictures[i].astype(np.float32), cache.boxes[i], corruption)
             for i in films
         ]
-        return _logits(network, np.stack(changed))
+        return _seen(network, np.stack(changed)).logits
 
     inverted = corrupted(Corruption(inverted=True))[:, column["inverted"]]
+    mirrored = corrupted(Corruption(mirrored=True))[:, column["mirrored"]]
     turns = [corrupted(Corruption(quarter_turns=n)) for n in (1, 2, 3)]
     turned = [turn[:, column["rotated"]] for turn in turns]
 
@@ -193,6 +253,7 @@ def _attributes(
         attribute_point("child", adults, children, rate),
         attribute_point("inverted", seen("inverted", chest), inverted, rate),
         attribute_point("rotated", seen("rotated", chest), np.concatenate(turned), rate),
+        attribute_point("mirrored", seen("mirrored", chest), mirrored, rate),
     )
 
 
@@ -213,8 +274,8 @@ def to_onnx(served: ServedNetwork, size: int) -> bytes:
             (example,),
             traced,
             input_names=["image"],
-            output_names=list(OUTPUT_NAMES),
-            dynamic_axes={name: {0: "N"} for name in ("image", *OUTPUT_NAMES)},
+            output_names=list(served.output_names),
+            dynamic_axes={name: {0: "N"} for name in ("image", *served.output_names)},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -252,9 +313,9 @@ def parity(served: ServedNetwork, graph: bytes, images: NDArray[np.float32]) -> 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    found = session.run(list(OUTPUT_NAMES), {"image": images})
+    found = session.run(list(served.output_names), {"image": images})
     greatest = 0.0
-    for name, one, other in zip(OUTPUT_NAMES, expected, found, strict=True):
+    for name, one, other in zip(served.output_names, expected, found, strict=True):
         difference = float(np.abs(one - other).max() / max(1.0, float(np.abs(one).max())))
         if not difference <= GREATEST_DIFFERENCE:
             raise BundleError(
@@ -270,8 +331,8 @@ def _manifest(
     run: Path,
     name: str,
     graph: bytes,
-    operations: tuple[Operation, ...],
-    attributes: tuple[AttributePoint, ...],
+    chosen: _Chosen,
+    weights_sha256: str,
 ) -> BundleManifest:
     checkpoint = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
     position = checkpoint["position"]
@@ -293,10 +354,15 @@ def _manifest(
                 # What was not shown to see a disease must not reorder a worklist.
                 priority=Priority.ROUTINE if operation.experimental else finding.priority,
                 experimental=operation.experimental,
+                uncertain=operation.uncertain,
             )
-            for finding, operation in zip(config.findings, operations, strict=True)
+            for finding, operation in zip(config.findings, chosen.operations, strict=True)
         ),
-        attributes=tuple(AttributeSpec(name=p.name, threshold=p.threshold) for p in attributes),
+        attributes=tuple(
+            AttributeSpec(name=p.name, threshold=p.threshold) for p in chosen.attributes
+        ),
+        unfamiliarity=chosen.unfamiliarity,
+        structures=STRUCTURES if config.network.structures else (),
         training={
             "run": config.name,
             "configuration_sha256": hashlib.sha256((run / "config.toml").read_bytes()).hexdigest(),
@@ -309,6 +375,7 @@ def _manifest(
             "best_epoch": position["best_epoch"],
             "seconds": round(position["seconds"]),
             "experimental_rule": EXPERIMENTAL_RULE,
+            "weights_sha256": weights_sha256,
         },
         notice=RESEARCH_USE,
     )

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from vigil.gate import MIRRORED_NOTE
 from vigil.triager import Triager, TriageResult, read_radiograph
 from vigil_training.manifest import GateRow, ManifestRow
 from vigil_training.split import Side, side_of_row
 
 _TURNS = {"turned 90°": 1, "turned 180°": 2, "turned 270°": 3}
-_MANNERS = ("as it is", "inverted", *_TURNS)
+_MANNERS = ("as it is", "inverted", "mirrored", *_TURNS)
 _NON_CHEST = "not a chest film"
 
 
@@ -22,7 +23,9 @@ class GateFigures(BaseModel):
     """How the gate treated one kind of picture.
 
     ``passed`` were analysed as they are, ``put_right`` after a correction, the others refused.
-    For what is no chest film, and for a corrupted film, ``passed`` is the error.
+    For what is no chest film, and for a film that was inverted or turned, ``passed`` is the error.
+    A mirrored film is analysed as it is: ``noted_mirrored`` of the pictures were said to look so,
+    which is the error for every other kind; None where the bundle does not tell.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +36,7 @@ class GateFigures(BaseModel):
     passed: int
     put_right: int
     refused: dict[str, int]
+    noted_mirrored: int | None = None
 
 
 def check_gate(
@@ -44,7 +48,7 @@ def check_gate(
     limit: int = 300,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[GateFigures, ...]:
-    """Show the service other pictures, good films, and the same films inverted and turned.
+    """Show the service other pictures, good films, and these inverted, mirrored and turned.
 
     Parameters
     ----------
@@ -73,16 +77,24 @@ def check_gate(
             shown = replace(radiograph, pixels=_shown(radiograph.pixels, manner))
             found["chest film", manner].append(triager.judge(shown, age_years=film.age_years))
             progress(done := done + 1, total)
-    return tuple(_figures(group, kind, answers) for (group, kind), answers in sorted(found.items()))
+    tells_mirrored = any(a.name == "mirrored" for a in triager.bundle.manifest.attributes)
+    return tuple(
+        _figures(group, kind, answers, tells_mirrored)
+        for (group, kind), answers in sorted(found.items())
+    )
 
 
 def _shown(pixels: NDArray[np.uint16], manner: str) -> NDArray[np.uint16]:
     if manner == "inverted":
         return np.uint16(65535) - pixels
+    if manner == "mirrored":
+        return np.ascontiguousarray(pixels[:, ::-1])
     return np.ascontiguousarray(np.rot90(pixels, _TURNS.get(manner, 0)))
 
 
-def _figures(group: str, kind: str, answers: Sequence[TriageResult]) -> GateFigures:
+def _figures(
+    group: str, kind: str, answers: Sequence[TriageResult], tells_mirrored: bool
+) -> GateFigures:
     refused = Counter(str(answer.code) for answer in answers if answer.code is not None)
     put_right = sum(
         answer.code is None and any("before it was analysed" in note for note in answer.notes)
@@ -95,4 +107,7 @@ def _figures(group: str, kind: str, answers: Sequence[TriageResult]) -> GateFigu
         passed=len(answers) - sum(refused.values()) - put_right,
         put_right=put_right,
         refused=dict(sorted(refused.items())),
+        noted_mirrored=(
+            sum(MIRRORED_NOTE in answer.notes for answer in answers) if tells_mirrored else None
+        ),
     )

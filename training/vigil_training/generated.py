@@ -50,6 +50,15 @@ def generated_examples(config: RunConfig) -> tuple[tuple[Example, ...], tuple[Ex
         pixels = (phantom.pixels << 4).astype(np.uint16)
         side = side_of(source, str(number), config.data.split_seed, config.data.validation_fraction)
         sides[side].append(
-            Example(None, source, f"{source}/{number}", chest, array[:, 0], array[:, 1], pixels)
+            Example(
+                None,
+                source,
+                f"{source}/{number}",
+                chest,
+                array[:, 0],
+                array[:, 1],
+                pixels,
+                (phantom.lung_mask, phantom.heart_mask) if chest else (None, None),
+            )
         )
     return tuple(sides["train"]), tuple(sides["val"])

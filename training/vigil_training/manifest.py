@@ -53,6 +53,10 @@ class ManifestRow:
         The picture's file.
     labels, label_scope
         What was found, and what was looked for.
+    mask, heart_mask
+        A person's outline of the lungs and of the heart, 0 outside.
+    cardiothoracic_ratio
+        The heart's greatest width over the chest's, as a person measured it.
     split
         ``train``, ``val`` or ``test`` where the manifest fixes it, else empty.
     """
@@ -70,6 +74,7 @@ class ManifestRow:
     boxes: tuple[Box, ...] = ()
     mask: Path | None = None
     heart_mask: Path | None = None
+    cardiothoracic_ratio: float | None = None
     split: str = ""
 
 
@@ -90,14 +95,15 @@ def read_manifest(path: Path) -> tuple[ManifestRow, ...]:
     Parameters
     ----------
     path
-        The CSV file; the pictures' paths are relative to its folder. A column ``split`` is
-        optional, further columns are ignored.
+        The CSV file; the pictures' paths are relative to its folder. The columns ``boxes``,
+        ``mask``, ``heart_mask``, ``ctr`` and ``split`` are optional, further ones are ignored.
 
     Raises
     ------
     ManifestError
         If a column or a file is missing, a label is unknown or positive outside its row's scope,
-        an age is absurd, or a patient or picture stands in two splits. The message names the row.
+        an age or a ratio is absurd, or a patient or picture stands in two splits. The message
+        names the row.
     """
     rows = tuple(_chest_row(path, number, cells) for number, cells in _records(path, COLUMNS))
     if not rows:
@@ -172,6 +178,7 @@ def _chest_row(manifest: Path, number: int, cells: dict[str, str]) -> ManifestRo
         boxes=_boxes(where, cells.get("boxes", "")),
         mask=_existing_file(where, folder, mask, "mask") if mask else None,
         heart_mask=_existing_file(where, folder, heart_mask, "heart_mask") if heart_mask else None,
+        cardiothoracic_ratio=_ratio(where, cells.get("ctr", "")),
         split=split,
     )
 
@@ -203,6 +210,18 @@ def _age(where: str, cell: str) -> float | None:
     if not 0 <= age <= 125:
         raise ManifestError(f"{where}: age is {cell}, expected 0 to 125 years or nothing")
     return age
+
+
+def _ratio(where: str, cell: str) -> float | None:
+    if not cell:
+        return None
+    try:
+        ratio = float(cell)
+    except ValueError:
+        ratio = -1.0
+    if not 0 < ratio < 1:
+        raise ManifestError(f"{where}: ctr is {cell}, expected a ratio between 0 and 1 or nothing")
+    return ratio
 
 
 def _boxes(where: str, cell: str) -> tuple[Box, ...]:

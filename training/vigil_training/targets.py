@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigil.bundle import Population
-from vigil_training.config import ATTRIBUTES, AgeGroup, FindingConfig, RunConfig
+from vigil_training.config import ATTRIBUTES, STRUCTURES, AgeGroup, FindingConfig, RunConfig
 from vigil_training.manifest import GateRow, ManifestRow
 
 ADULT_FROM_YEARS = 15
@@ -41,6 +41,8 @@ class Example:
         Whether it is an upright frontal chest film.
     targets, mask
         (outputs,) float32; a target counts only where the mask is 1.
+    outlines
+        For each of ``STRUCTURES``, a mask's file or the mask (rows, columns), or None.
     """
 
     path: Path | None
@@ -50,6 +52,7 @@ class Example:
     targets: NDArray[np.float32]
     mask: NDArray[np.float32]
     pixels: NDArray[np.uint16] | None = None
+    outlines: tuple[Path | NDArray[np.bool_] | None, ...] = (None,) * len(STRUCTURES)
 
 
 def ages_of(row: ManifestRow, group: AgeGroup) -> tuple[float, float] | None:
@@ -100,12 +103,22 @@ def chest_examples(rows: Sequence[ManifestRow], config: RunConfig) -> list[Examp
         ]
         ages = ages_of(row, group)
         child = None if ages is None else ages[1] < ADULT_FROM_YEARS
-        # frontal_chest, child, inverted, rotated
+        # frontal_chest, child, inverted, rotated, mirrored
         child_known = (float(child or False), float(child is not None))
-        known += [(1.0, 1.0), child_known, (0.0, 1.0), (0.0, 1.0)]
+        known += [(1.0, 1.0), child_known, (0.0, 1.0), (0.0, 1.0), (0.0, 1.0)]
         array = np.asarray(known, np.float32)
         patient = f"{row.source}/{row.patient_id}"
-        examples.append(Example(row.path, row.source, patient, True, array[:, 0], array[:, 1]))
+        examples.append(
+            Example(
+                row.path,
+                row.source,
+                patient,
+                True,
+                array[:, 0],
+                array[:, 1],
+                outlines=(row.mask, row.heart_mask),
+            )
+        )
     return examples
 
 

@@ -35,7 +35,7 @@ from vigil_training.checkpoint import (
     save,
     save_checkpoint,
 )
-from vigil_training.config import OptimisationConfig, RunConfig, load_config
+from vigil_training.config import STRUCTURES, OptimisationConfig, RunConfig, load_config
 from vigil_training.dataset import (
     PictureCache,
     TrainingEpoch,
@@ -45,9 +45,11 @@ from vigil_training.dataset import (
 )
 from vigil_training.loss import masked_loss, positive_weights
 from vigil_training.network import Network, make_network
-from vigil_training.sources import load_examples
+from vigil_training.sources import Examples, load_examples
 from vigil_training.statistics import auroc
+from vigil_training.structures import structure_loss
 from vigil_training.targets import Example
+from vigil_training.teacher import soften
 
 
 @dataclass
@@ -61,6 +63,7 @@ class EpochRecord:
     seconds: float = 0.0
     mean_auroc: float = 0.0
     auroc: dict[str, float] = field(default_factory=dict)
+    dice: dict[str, float] = field(default_factory=dict)
 
 
 def train(config_path: Path, data: Path | None, out: Path, resume: bool = False) -> float:
@@ -102,10 +105,7 @@ def train(config_path: Path, data: Path | None, out: Path, resume: bool = False)
     if device.type == "cpu":
         torch.set_num_threads(_cores())
 
-    with _progress(console) as bar:
-        task = bar.add_task("reading pictures", total=len(examples.train) + len(examples.val))
-        training = PictureCache(examples.train, config.network.size, lambda n: bar.advance(task, n))
-        held_out = PictureCache(examples.val, config.network.size, lambda n: bar.advance(task, n))
+    training, held_out = _caches(config, examples, console)
     counts = pictures_per_source(config)
     sources = [example.source for example in training.examples]
     scored = validation_subset(held_out, options.validation_limit_per_source)
@@ -140,6 +140,8 @@ def train(config_path: Path, data: Path | None, out: Path, resume: bool = False)
         logits = predict(learner.averaged, held_out.pictures, scored, options.batch * 2, device)
         record.auroc = validation_auroc([held_out.examples[i] for i in scored], logits, config)
         record.mean_auroc = float(np.mean(list(record.auroc.values()))) if record.auroc else 0.0
+        if config.network.structures:
+            record.dice = validation_dice(learner.averaged, held_out, options.batch, device)
         record.seconds = time.monotonic() - started
 
         position.epoch += 1
@@ -156,6 +158,20 @@ def train(config_path: Path, data: Path | None, out: Path, resume: bool = False)
             f"{record.waiting_share:.1%} waiting for pictures"
         )
     return position.best
+
+
+def _caches(
+    config: RunConfig, examples: Examples, console: Console
+) -> tuple[PictureCache, PictureCache]:
+    """Read the training and the held-out pictures; a teacher answers to the former."""
+    with _progress(console) as bar:
+        task = bar.add_task("reading pictures", total=len(examples.train) + len(examples.val))
+        training = PictureCache(examples.train, config.network.size, lambda n: bar.advance(task, n))
+        held_out = PictureCache(examples.val, config.network.size, lambda n: bar.advance(task, n))
+        if config.teacher is not None:
+            asked = bar.add_task("asking the teacher", total=None)
+            soften(training, config, lambda n: bar.advance(asked, n))
+    return training, held_out
 
 
 def _new_learner(config: RunConfig, device: torch.device) -> Learner:
@@ -195,14 +211,25 @@ def _train_epoch(
     asked = started
     for step, batch in enumerate(loader, epoch * steps):
         waited += time.monotonic() - asked
-        images, targets, mask = (tensor.to(device, non_blocking=True) for tensor in batch)
+        images, targets, mask, outlines, known = (
+            tensor.to(device, non_blocking=True) for tensor in batch
+        )
+        if options.first_size and epoch < options.first_size_epochs:
+            images, outlines = _reduced(images, outlines, options.first_size)
         rate = learning_rate(options, step, steps * options.epochs)
         for group in learner.optimiser.param_groups:
             group["lr"] = rate
         # Half precision pays on CUDA only: on a CPU, single was as fast (docs/decisions).
         with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-            logits = network(images.contiguous(memory_format=torch.channels_last)).logits
-        loss = masked_loss(logits.float(), targets, mask, positive, importance)
+            outputs = network(images.contiguous(memory_format=torch.channels_last))
+        loss = masked_loss(outputs.logits.float(), targets, mask, positive, importance)
+        rows = known.any(1)
+        # One row alone has no batch statistics.
+        if network.decoder is not None and rows.sum() > 1:
+            outlined = network.structures([level[rows].float() for level in outputs.pyramid])
+            loss = loss + options.structure_weight * structure_loss(
+                outlined, outlines[rows], known[rows]
+            )
         learner.optimiser.zero_grad(set_to_none=True)
         learner.scaler.scale(loss).backward()
         learner.scaler.unscale_(learner.optimiser)
@@ -216,6 +243,16 @@ def _train_epoch(
         asked = time.monotonic()
     waiting_share = waited / max(time.monotonic() - started, 1e-9)
     return EpochRecord(epoch + 1, total / max(steps, 1), rate, waiting_share)
+
+
+def _reduced(
+    images: torch.Tensor, outlines: torch.Tensor, size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return pictures of a smaller size, and outlines of half of it."""
+    return (
+        torch.nn.functional.interpolate(images, size=(size, size), mode="area"),
+        torch.nn.functional.interpolate(outlines, size=(size // 2, size // 2), mode="area"),
+    )
 
 
 def learning_rate(options: OptimisationConfig, step: int, steps: int) -> float:
@@ -254,6 +291,29 @@ def predict(
         images = torch.from_numpy(part).to(device).contiguous(memory_format=torch.channels_last)
         parts.append(network(images).logits.float().cpu().numpy())
     return np.concatenate(parts)
+
+
+@torch.no_grad()
+def validation_dice(
+    network: Network, held_out: PictureCache, batch: int, device: torch.device
+) -> dict[str, float]:
+    """Return each structure's mean Dice coefficient over the held-out pictures with its outline."""
+    network.eval()
+    indices = sorted(held_out.outlines)
+    found: dict[str, list[float]] = {name: [] for name in STRUCTURES}
+    for start in range(0, len(indices), batch):
+        part = indices[start : start + batch]
+        images = torch.from_numpy(held_out.pictures[part].astype(np.float32)[:, np.newaxis])
+        outputs = network(images.to(device).contiguous(memory_format=torch.channels_last))
+        outlined = (network.structures(outputs.pyramid) > 0).cpu().numpy()
+        for index, masks in zip(part, outlined, strict=True):
+            truth = held_out.outlines[index][:, ::2, ::2] > 127
+            for place, name in enumerate(STRUCTURES):
+                if held_out.examples[index].outlines[place] is not None:
+                    overlap = 2 * (masks[place] & truth[place]).sum()
+                    total = masks[place].sum() + truth[place].sum()
+                    found[name].append(float(overlap / max(total, 1)))
+    return {name: float(np.mean(values)) for name, values in found.items() if values}
 
 
 def validation_auroc(

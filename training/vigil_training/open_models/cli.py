@@ -173,15 +173,23 @@ def _bundles() -> list[str]:
 def _verify(name: str, store: Path | None) -> tuple[str, str]:
     """Return a model's or a bundle's digest and what was found."""
     if name.removeprefix(PREFIX) not in MODELS and Path(name).is_dir():
+        from vigil.processor import NetworkChoice
         from vigil.reference import check_reference_outputs
         from vigil.triager import Triager
 
         triager = Triager.load(Path(name), threads=1)
-        difference = check_reference_outputs(triager)
-        said = "whole; it brings no reference outputs"
-        if difference is not None:
-            said = f"whole; reference outputs hold within {difference:.1e}"
-        return triager.bundle.digest, said
+        has_int8 = triager.bundle.int8_path is not None
+        choices: tuple[NetworkChoice, ...] = ("float", "int8") if has_int8 else ("float",)
+        said = ["whole"]
+        for choice in choices:
+            one = Triager.load(Path(name), threads=1, network=choice)
+            difference = check_reference_outputs(one)
+            said.append(
+                f"{one.network}: it brings no reference outputs"
+                if difference is None
+                else f"{one.network}: reference outputs hold within {difference:.1e}"
+            )
+        return triager.bundle.digest, "; ".join([*said, f"{triager.network} answers here"])
     model, place = find_model(name), _store(store)
     place.load(model)
     return place.record(model).sha256, "whole"

@@ -18,6 +18,7 @@ that is exact, also at the border, since the padding is 0 on both sides.
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -57,6 +58,8 @@ class InitialWeights(NamedTuple):
     head
         Output (a finding's key, or an attribute) to its row (C,) and bias () of the linear layer;
         outputs that are not here begin at random.
+    decoder
+        Name below ``Network.decoder`` to tensor; empty where nothing was outlined.
     """
 
     name: str
@@ -64,6 +67,7 @@ class InitialWeights(NamedTuple):
     channels: Literal[1, 3]
     state: dict[str, Tensor]
     head: dict[str, tuple[Tensor, Tensor]]
+    decoder: Mapping[str, Tensor] = MappingProxyType({})
 
 
 def initial_weights(name: str, store: ModelStore | None = None) -> InitialWeights:
@@ -130,6 +134,8 @@ def initialise(network: "Network", weights: InitialWeights, keys: tuple[str, ...
         ) from error
     if weights.channels == 3:
         backbone.to_grey()
+    if network.decoder is not None and weights.decoder:
+        network.decoder.load_state_dict(weights.decoder)
     with torch.no_grad():
         for row, key in enumerate(keys):
             if key in weights.head:
@@ -226,11 +232,16 @@ def _of_run(name: str, state: dict[str, Tensor], keys: tuple[str, ...]) -> Initi
         for key, value in state.items()
         if key.startswith("backbone.")
     }
+    decoder = {
+        key.removeprefix("decoder."): value
+        for key, value in state.items()
+        if key.startswith("decoder.")
+    }
     is_lite = any(key.startswith("net.") for key in backbone)
     rows = zip(keys, weight, bias, strict=True) if len(keys) == len(weight) else ()
     head = {key: (row, offset) for key, row, offset in rows}
     return InitialWeights(
-        name, "efficientnet-lite0" if is_lite else "densenet121", 1, backbone, head
+        name, "efficientnet-lite0" if is_lite else "densenet121", 1, backbone, head, decoder
     )
 
 

@@ -1,0 +1,73 @@
+"""Softer targets: what an earlier run says of the training films, beside their labels."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vigil_training.config import ATTRIBUTES, RunConfig, TeacherConfig
+from vigil_training.dataset import PictureCache
+from vigil_training.network import Network, make_network
+from vigil_training.targets import Example
+
+_BATCH = 32
+
+
+def soften(
+    cache: PictureCache, config: RunConfig, progress: Callable[[int], None] = lambda done: None
+) -> None:
+    """Mix an earlier run's probabilities into a cache's targets, in place.
+
+    Its answer to a film is the mean of those to the film and to its mirror image.
+
+    Raises
+    ------
+    ConfigurationError
+        If the teacher's weights cannot be read or do not fit.
+    """
+    teacher = config.teacher
+    if teacher is None:
+        return
+    network = make_network(
+        config.network.model_copy(update={"init": str(Path(teacher.weights))}), len(config.outputs)
+    ).eval()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    child = len(config.findings) + ATTRIBUTES.index("child")
+    adults = [
+        index
+        for index, example in enumerate(cache.examples)
+        if example.chest and example.mask[child] and not example.targets[child]
+    ]
+    columns = [config.outputs.index(key) for key in teacher.findings]
+    examples = list(cache.examples)
+    for start in range(0, len(adults), _BATCH):
+        part = adults[start : start + _BATCH]
+        answers = _probabilities(network, cache.pictures[part])
+        for index, answer in zip(part, answers, strict=True):
+            examples[index] = softened(examples[index], answer, columns, teacher)
+        progress(len(part))
+    cache.examples = tuple(examples)
+
+
+def softened(
+    example: Example, answer: NDArray[np.float32], columns: list[int], teacher: TeacherConfig
+) -> Example:
+    """Return an example whose targets in ``columns`` lean to an answer of (outputs,) in 0 to 1."""
+    targets, mask = example.targets.copy(), example.mask.copy()
+    known = mask[columns] > 0
+    share = np.where(known, teacher.share, 1.0)
+    targets[columns] = (1 - share) * targets[columns] + share * answer[columns]
+    mask[columns] = np.where(known, mask[columns], teacher.unknown_weight)
+    return replace(example, targets=targets, mask=mask)
+
+
+@torch.no_grad()
+def _probabilities(network: Network, pictures: NDArray[np.floating]) -> NDArray[np.float32]:
+    images = torch.from_numpy(pictures.astype(np.float32)[:, np.newaxis])
+    images = images.contiguous(memory_format=torch.channels_last)
+    answers = torch.sigmoid(network(images).logits) + torch.sigmoid(network(images.flip(3)).logits)
+    result: NDArray[np.float32] = (answers / 2).numpy()
+    return result
