@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from vigil.dicom import read_dicom
 from vigil.errors import BundleError, ImageRefused, RefusalCode
+from vigil.localisation import Localisation, read_localisation
 from vigil_inference.events import EventHub, StudyChanged
 from vigil_inference.pictures import PictureStore
 from vigil_inference.records import AnalysisRecord, record_result, refuse
@@ -59,6 +60,8 @@ class ModelStatus:
     reason: str
     bundle_id: str = ""
     bundle_digest: str = ""
+    localisation: Localisation | None = None
+    """How far the bundle's heat maps were measured to be from a radiologist's boxes."""
 
 
 class Analysis:
@@ -194,7 +197,8 @@ class Analysis:
             self._status = ModelStatus(False, f"the model failed to load ({type(error).__name__})")
             return
         self._model = model
-        self._status = ModelStatus(True, "", model.bundle.id, model.bundle.digest)
+        bundle = model.bundle
+        self._status = ModelStatus(True, "", bundle.id, bundle.digest, read_localisation(bundle))
         log.info("model_ready", bundle=model.bundle.id, digest=model.bundle.digest)
 
     def _analyse(self, model: Triages, task: Task) -> None:

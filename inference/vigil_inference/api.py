@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import cv2
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydicom import Dataset
 from pydicom.uid import UID
 from sqlalchemy import select
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -17,7 +16,7 @@ from vigil_inference.events import StudyChanged
 from vigil_inference.pictures import encode_jpeg, encode_png, fitted_size, render_heat_map
 from vigil_inference.records import AnalysisRecord, FindingRecord
 from vigil_inference.service import Service
-from vigil_inference.study_results import build_study_objects
+from vigil_inference.study_results import StudyObject, read_study_objects
 from vigil_inference.tables import Instance, Study
 from vigil_inference.views import (
     Health,
@@ -156,11 +155,11 @@ def get_results(service: Running, study_instance_uid: str) -> list[ResultView]:
     """List the study's results as DICOM objects: report, captures and, if wanted, key objects."""
     return [
         ResultView(
-            sop_class_uid=str(document.SOPClassUID),
-            sop_class=UID(document.SOPClassUID).name,
-            sop_instance_uid=str(document.SOPInstanceUID),
-            series_instance_uid=str(document.SeriesInstanceUID),
-            url=f"/api/studies/{study_instance_uid}/results/{document.SOPInstanceUID}",
+            sop_class_uid=document.sop_class_uid,
+            sop_class=UID(document.sop_class_uid).name,
+            sop_instance_uid=document.sop_instance_uid,
+            series_instance_uid=document.series_instance_uid,
+            url=f"/api/studies/{study_instance_uid}/results/{document.sop_instance_uid}",
         )
         for document in _results(service, study_instance_uid)
     ]
@@ -174,13 +173,11 @@ def get_results(service: Running, study_instance_uid: str) -> list[ResultView]:
 )
 def get_result(service: Running, study_instance_uid: str, sop_instance_uid: str) -> Response:
     """Return one of the study's results as a DICOM file."""
-    from vigil_inference.results import to_bytes
-
     for document in _results(service, study_instance_uid):
-        if str(document.SOPInstanceUID) == sop_instance_uid:
+        if document.sop_instance_uid == sop_instance_uid:
             name = f"attachment; filename={sop_instance_uid}.dcm"
             headers = _PICTURE_CACHE | {"Content-Disposition": name}
-            return Response(to_bytes(document), media_type="application/dicom", headers=headers)
+            return Response(document.content, media_type="application/dicom", headers=headers)
     raise NotFound("RESULT_UNKNOWN", "the study has no such result")
 
 
@@ -228,13 +225,11 @@ def get_readiness(service: Running) -> JSONResponse:
     return JSONResponse(body.model_dump(), 200 if ready else 503)
 
 
-def _results(service: Service, study_instance_uid: str) -> tuple[Dataset, ...]:
+def _results(service: Service, study_instance_uid: str) -> tuple[StudyObject, ...]:
     status = service.analysis.status
     if read_study(service.store, status, study_instance_uid, heat_maps=False) is None:
         raise NotFound("STUDY_UNKNOWN", "no study with this UID was received")
-    return build_study_objects(
-        service.store, service.pictures, service.settings, study_instance_uid
-    )
+    return read_study_objects(service.store, service.pictures, service.settings, study_instance_uid)
 
 
 def _image(

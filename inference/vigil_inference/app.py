@@ -18,7 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import vigil
 from vigil.errors import VigilError
-from vigil_inference import api, dicomweb
+from vigil_inference import api, dicomweb, dicomweb_query, dicomweb_retrieve
+from vigil_inference.delivery import api as delivery_api
 from vigil_inference.service import Service
 from vigil_inference.settings import Settings
 from vigil_inference.views import Problem
@@ -123,7 +124,9 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts)
     app.add_middleware(Guard)
     app.include_router(api.router)
-    app.include_router(dicomweb.router)
+    for door in (dicomweb, dicomweb_query, dicomweb_retrieve):
+        app.include_router(door.router)
+    app.include_router(delivery_api.router)
     _add_error_handlers(app)
     app.mount("/assets", _Assets(directory=WEB), name="assets")
 

@@ -15,6 +15,10 @@ def register(app: typer.Typer) -> None:
     app.command()(serve)
     app.command()(send)
     app.command()(worklist)
+    from vigil_inference.delivery import cli as delivery
+
+    app.add_typer(delivery.deliveries, name="deliveries")
+    app.add_typer(delivery.rules, name="rules")
 
 
 def serve(

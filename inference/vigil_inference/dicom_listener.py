@@ -1,4 +1,4 @@
-"""The DICOM door: a C-STORE and C-ECHO service class provider.
+"""The DICOM door: a service class provider of storage, verification and storage commitment.
 
 A request reaches :func:`handle_store` in one hop from pynetdicom and the intake in the next. Data
 sets stream to a file byte by byte as they were sent; nothing is decoded on the way. Statuses follow
@@ -7,7 +7,7 @@ DICOM PS3.4 table B.2-1: every error that Vigil raises knows its own.
 
 import functools
 import re
-import tempfile
+from typing import Any
 
 import structlog
 from pydicom import Dataset
@@ -22,17 +22,18 @@ from pynetdicom import (
     AE,
     ALL_TRANSFER_SYNTAXES,
     AllStoragePresentationContexts,
-    _config,
     build_context,
     evt,
 )
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import Verification
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
 from vigil.errors import StorageError, VigilError
+from vigil_inference.dicom_messages import IncomingDataSet
+from vigil_inference.dicom_transport import AssociationLimit, ListenerServer, tls_context
 from vigil_inference.intake import Intake, Source, errno_name
 from vigil_inference.settings import Settings
+from vigil_inference.storage_commitment import CommitmentProvider
 from vigil_inference.store import Outcome
 
 log = structlog.get_logger(__name__)
@@ -42,6 +43,11 @@ COERCION = 0xB000
 """Stored, but what is held differs from what was sent (DICOM PS3.4 table B.2-1)."""
 UNEXPECTED = 0xC001
 _COMMENT_LENGTH = 64
+# PS3.8 table 9-21: rejected for now, by the provider, and why.
+_CONGESTED = (0x02, 0x03, 0x01)
+_LIMIT_EXCEEDED = (0x02, 0x03, 0x02)
+_WAITING_CONNECTIONS = 64
+"""Connections without an association that are held beside those with one."""
 
 # What asks for no decoding comes first, so a sender that offers a choice sends it plain.
 TRANSFER_SYNTAXES = [
@@ -80,6 +86,7 @@ def supported_contexts() -> list[PresentationContext]:
     """Return what is accepted: whatever object a study holds is taken, and then explained."""
     return [
         build_context(Verification),
+        build_context(StorageCommitmentPushModel, _UNCOMPRESSED),
         *(
             build_context(sop_class, transfer_syntaxes_of(sop_class))
             for sop_class in (UID(c.abstract_syntax) for c in AllStoragePresentationContexts)
@@ -90,9 +97,11 @@ def supported_contexts() -> list[PresentationContext]:
 def handle_store(event: evt.Event, intake: Intake) -> Dataset:
     """Answer a C-STORE request once its object is durable and recorded."""
     title = "".join(c for c in str(event.assoc.requestor.ae_title) if c.isprintable()).strip()
+    data_set: IncomingDataSet = event.request.DataSet
+    event.assoc.dimse.release(data_set)
     try:
         receipt = intake.accept(
-            event.dataset_path,
+            data_set.finish(),
             Source(
                 "C-STORE",
                 calling_ae_title=title,
@@ -106,9 +115,36 @@ def handle_store(event: evt.Event, intake: Intake) -> Dataset:
     except Exception as error:  # the association must live, and the sender must keep its copy
         log.error("store_failed", calling_ae_title=title, error=type(error).__name__)
         return _status(UNEXPECTED, "the service failed on this object")
+    finally:
+        data_set.discard()
     if receipt.outcome is Outcome.DIFFERS:
         return _status(COERCION, receipt.message)
     return _status(SUCCESS)
+
+
+def admit(event: evt.Event, intake: Intake, limit: AssociationLimit) -> None:
+    """Refuse an association that is one too many, or would store while the disk is nearly full.
+
+    At the reserve single objects are refused, at half of it whole associations: nobody transmits
+    what cannot be taken. One that only asks for an echo or a commitment is served.
+    """
+    association = event.assoc
+    proposed = association.requestor.primitive.presentation_context_definition_list
+    stores = any(context.abstract_syntax in _storage_classes() for context in proposed)
+    if stores and intake.is_nearly_full():
+        log.error("association_refused", reason="the disk is nearly full")
+        association.acse.send_reject(*_CONGESTED)
+    elif not limit.admit(association):
+        log.warning("association_refused", reason="too many associations")
+        association.acse.send_reject(*_LIMIT_EXCEEDED)
+    else:
+        return
+    association.kill()  # waits until the refusal has been sent
+
+
+@functools.cache
+def _storage_classes() -> frozenset[str]:
+    return frozenset(str(context.abstract_syntax) for context in AllStoragePresentationContexts)
 
 
 def _status(code: int, comment: str = "") -> Dataset:
@@ -120,23 +156,40 @@ def _status(code: int, comment: str = "") -> Dataset:
 
 
 class DicomListener:
-    """The listening application entity.
+    """The listening application entity, on its plain and its TLS port.
 
     Parameters
     ----------
     settings
-        Address, title, limits.
+        Addresses, titles, limits.
     intake
         Where objects go.
+    commitment
+        Who answers for what is held.
+
+    Raises
+    ------
+    ConfigurationError
+        If the certificate for TLS cannot be used.
     """
 
-    def __init__(self, settings: Settings, intake: Intake) -> None:
+    def __init__(self, settings: Settings, intake: Intake, commitment: CommitmentProvider) -> None:
+        self._settings = settings
         self._intake = intake
-        self._address = (settings.dicom_host, settings.dicom_port)
-        self._server: ThreadedAssociationServer | None = None
-        self._previous_tempdir: str | None = None
+        self._commitment = commitment
+        self._plain: ListenerServer | None = None
+        self._secure: ListenerServer | None = None
+        self._tls = None
+        if settings.dicom_tls_certificate is not None:
+            self._tls = tls_context(
+                settings.dicom_tls_certificate,
+                settings.dicom_tls_key,
+                settings.dicom_tls_client_ca,
+            )
         ae = AE(settings.dicom_ae_title)
-        ae.maximum_associations = settings.dicom_max_associations
+        self._limit = AssociationLimit(settings.dicom_max_associations)
+        self._most_connections = settings.dicom_max_associations + _WAITING_CONNECTIONS
+        ae.maximum_associations = 2 * self._most_connections  # never reached
         ae.maximum_pdu_size = settings.dicom_max_pdu_bytes
         ae.network_timeout = settings.dicom_timeout_seconds
         ae.acse_timeout = settings.dicom_timeout_seconds
@@ -151,47 +204,73 @@ class DicomListener:
         Raises
         ------
         StorageError
-            If the port cannot be bound.
+            If a port cannot be bound.
         """
-        # pynetdicom writes incoming data sets to the temporary folder: on the spool's own file
-        # system they become the original by a link, without a second copy.
-        self._previous_tempdir = tempfile.tempdir
-        tempfile.tempdir = str(self._intake.spool)
-        _config.STORE_RECV_CHUNKED_DATASET = True
+        settings = self._settings
+        # Both are bound before either serves: a service with half of its doors does not start.
+        if not settings.dicom_require_tls:
+            self._plain = self._bind(settings.dicom_port)
+        if self._tls is not None:
+            try:
+                self._secure = self._bind(settings.dicom_tls_port, tls=self._tls)
+            except StorageError:
+                if self._plain is not None:
+                    self._plain.server_close()
+                    self._plain = None
+                raise
+        for server in filter(None, (self._plain, self._secure)):
+            server.serve_in_background()
+            log.info(
+                "dicom_listening",
+                host=settings.dicom_host,
+                port=server.port,
+                tls=server is self._secure,
+            )
+
+    def _bind(self, port: int, **options: Any) -> ListenerServer:
+        settings = self._settings
+        handlers = [
+            (evt.EVT_C_STORE, handle_store, [self._intake]),
+            (evt.EVT_N_ACTION, self._commitment.handle_action),
+            (evt.EVT_C_ECHO, lambda event: SUCCESS),
+            (evt.EVT_REQUESTED, admit, [self._intake, self._limit]),
+        ]
         try:
-            self._server = self._ae.start_server(
-                self._address,
-                block=False,
-                contexts=supported_contexts(),
-                evt_handlers=[
-                    (evt.EVT_C_STORE, handle_store, [self._intake]),
-                    (evt.EVT_C_ECHO, lambda event: SUCCESS),
-                ],
+            return ListenerServer(
+                self._ae,
+                (settings.dicom_host, port),
+                supported_contexts(),
+                handlers,
+                self._intake,
+                most_connections=self._most_connections,
+                allowed=settings.dicom_allowed_addresses,
+                object_timeout_seconds=settings.dicom_object_timeout_seconds,
+                **options,
             )
         except OSError as error:
-            tempfile.tempdir = self._previous_tempdir
-            host, port = self._address
             raise StorageError(
-                f"DICOM {host}:{port} cannot be bound ({errno_name(error)})"
+                f"DICOM {settings.dicom_host}:{port} cannot be bound ({errno_name(error)})"
             ) from error
-        log.info("dicom_listening", host=self._address[0], port=self.port)
 
     @property
     def is_listening(self) -> bool:
         """Whether associations are accepted."""
-        return self._server is not None
+        return self._plain is not None or self._secure is not None
 
     @property
     def port(self) -> int:
-        """The port that was bound."""
-        if self._server is None:
-            return self._address[1]
-        return int(self._server.socket.getsockname()[1])
+        """The port without TLS that was bound; that of TLS where there is no other."""
+        server = self._plain or self._secure
+        return self._settings.dicom_port if server is None else server.port
+
+    @property
+    def tls_port(self) -> int | None:
+        """The port for TLS that was bound, if there is one."""
+        return None if self._secure is None else self._secure.port
 
     def stop(self) -> None:
         """Abort what is open and stop listening; unacknowledged objects stay with their senders."""
-        if self._server is None:
+        if not self.is_listening:
             return
         self._ae.shutdown()
-        self._server = None
-        tempfile.tempdir = self._previous_tempdir
+        self._plain = self._secure = None

@@ -15,6 +15,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
 from vigil.errors import StorageError, VigilError
+from vigil_inference.dicomweb_query import MEDIA_TYPE, json_element, study_url
 from vigil_inference.headers import Header, ObjectUnreadable, read_intake_header
 from vigil_inference.intake import Intake, Receipt, Source, errno_name
 from vigil_inference.multipart import BodyMalformed, Part, PartSplitter
@@ -23,7 +24,6 @@ from vigil_inference.store import Outcome
 
 log = structlog.get_logger(__name__)
 
-MEDIA_TYPE = "application/dicom+json"
 _COERCED = 0xB000
 _PROCESSING_FAILURE = 0x0110
 
@@ -76,17 +76,18 @@ async def store_instances_of_study(request: Request, study_instance_uid: str) ->
 
 async def _store(request: Request, study_instance_uid: str) -> Response:
     service: Service = request.app.state.service
-    splitter = PartSplitter(_boundary(request), service.intake.new_spool_path)
+    intake = service.intake
+    splitter = PartSplitter(_boundary(request), intake.new_spool_path, intake.discard_spool_path)
     try:
         parts = await _receive(request, splitter, service.settings.stow_max_bytes)
         source = Source("STOW-RS", study_instance_uid=study_instance_uid)
-        answers = [await run_in_threadpool(_accept, service.intake, part, source) for part in parts]
+        answers = [await run_in_threadpool(_accept, intake, part, source) for part in parts]
     except ClientDisconnect:
         log.info("sender_left", door="STOW-RS")
         return Response(status_code=400)
     finally:
         await run_in_threadpool(splitter.discard)
-    return _answer(answers)
+    return _answer(request, answers)
 
 
 def _boundary(request: Request) -> bytes:
@@ -137,15 +138,22 @@ def _header(part: Part) -> Header | None:
         return None
 
 
-def _answer(answers: list[Receipt | _Failure]) -> Response:
-    """Build the Store Instances Response Module (DICOM PS3.18 annex I) and its status."""
+def _answer(request: Request, answers: list[Receipt | _Failure]) -> Response:
+    """Build the Store Instances Response Module (DICOM PS3.18 annex I) and its status.
+
+    A failure that names no object stands among the Other Failures (0008,119A).
+    """
     stored = [answer for answer in answers if isinstance(answer, Receipt)]
     failed = [answer for answer in answers if isinstance(answer, _Failure)]
-    module: dict[str, Any] = {}
-    if stored:
-        module["00081199"] = {"vr": "SQ", "Value": [_stored_item(receipt) for receipt in stored]}
-    if failed:
-        module["00081198"] = {"vr": "SQ", "Value": [_failed_item(failure) for failure in failed]}
+    studies = {receipt.study_instance_uid for receipt in stored}
+    url = study_url(request, studies.pop()) if len(studies) == 1 else ""
+    module: dict[str, Any] = json_element("RetrieveURL", url)
+    items = {
+        "00081198": [_failed_item(failure) for failure in failed if failure.header],
+        "00081199": [_stored_item(request, receipt) for receipt in stored],
+        "0008119A": [_failed_item(failure) for failure in failed if not failure.header],
+    }
+    module |= {tag: {"vr": "SQ", "Value": found} for tag, found in items.items() if found}
     return JSONResponse(module, _http_status(stored, failed), media_type=MEDIA_TYPE)
 
 
@@ -161,8 +169,12 @@ def _http_status(stored: list[Receipt], failed: list[_Failure]) -> int:
     return 409
 
 
-def _stored_item(receipt: Receipt) -> dict[str, Any]:
+def _stored_item(request: Request, receipt: Receipt) -> dict[str, Any]:
     item = _reference(receipt.sop_class_uid, receipt.sop_instance_uid)
+    if receipt.series_instance_uid:
+        study = study_url(request, receipt.study_instance_uid)
+        series = f"{study}/series/{receipt.series_instance_uid}"
+        item |= json_element("RetrieveURL", f"{series}/instances/{receipt.sop_instance_uid}")
     if receipt.outcome is Outcome.DIFFERS:
         item["00081196"] = {"vr": "US", "Value": [_COERCED]}
     return item

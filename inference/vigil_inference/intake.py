@@ -64,6 +64,7 @@ class Receipt:
     sop_class_uid: str
     sop_instance_uid: str
     study_instance_uid: str
+    series_instance_uid: str = ""
 
     @property
     def message(self) -> str:
@@ -92,6 +93,9 @@ class Intake:
         Free space that must remain.
     on_accepted
         Called with each new picture after its commit; must not raise.
+    on_conflict
+        Called with the UID of a study that holds an object under whose UID other bytes came; must
+        not raise.
     """
 
     def __init__(
@@ -101,13 +105,16 @@ class Intake:
         *,
         reserve_bytes: int = 0,
         on_accepted: Callable[[Task], None] = lambda task: None,
+        on_conflict: Callable[[str], None] = lambda study_instance_uid: None,
     ) -> None:
         self._store = store
         self._data_dir = data_dir
         self._originals = data_dir / "instances"
         self._reserve_bytes = reserve_bytes
         self._on_accepted = on_accepted
+        self._on_conflict = on_conflict
         self.spool = data_dir / "spool"
+        self._arriving: set[Path] = set()
         try:
             self.spool.mkdir(parents=True, exist_ok=True)
             # All of them now: a folder made on the way to an acknowledgement would have to be
@@ -142,7 +149,7 @@ class Intake:
         """
         staged = self.new_spool_path()
         try:
-            self._check_space()
+            self.check_space()
             _stage(content, staged)
             header = read_intake_header(staged)
             _check_announced(header, source)
@@ -162,17 +169,29 @@ class Intake:
             log.error("intake_disk_failed", door=source.door, error=errno_name(error))
             raise StorageError(f"the disk did not take the bytes ({errno_name(error)})") from error
         finally:
-            _remove(staged)
+            self.discard_spool_path(staged)
         return self._receipt(header, recorded, source)
 
     def new_spool_path(self) -> Path:
-        """Return a fresh path in the spool for a door that writes for itself."""
-        return self.spool / f"{uuid.uuid4().hex}.part"
+        """Return a fresh path in the spool for a door that writes for itself.
+
+        What lies there is not swept until :meth:`discard_spool_path` says that it is done with.
+        """
+        path = self.spool / f"{uuid.uuid4().hex}.part"
+        self._arriving.add(path)
+        return path
+
+    def discard_spool_path(self, path: Path) -> None:
+        """Remove a door's file from the spool, if it is there."""
+        _remove(path)
+        self._arriving.discard(path)
 
     def sweep_spool(self, older_than_seconds: float = STALE_SPOOL_SECONDS) -> int:
         """Delete what interrupted senders left in the spool; return how many files."""
         swept = 0
         for path in self.spool.iterdir():
+            if path in self._arriving:
+                continue
             try:
                 if time.time() - path.stat().st_mtime >= older_than_seconds:
                     path.unlink()
@@ -184,12 +203,28 @@ class Intake:
     def check(self) -> str:
         """Return "ok" or why nothing can be stored now."""
         try:
-            self._check_space()
+            self.check_space()
         except (StorageError, OSError) as error:
             return str(error) if isinstance(error, StorageError) else errno_name(error)
         return "ok"
 
-    def _check_space(self) -> None:
+    def is_nearly_full(self) -> bool:
+        """Return whether half of the reserve is used up: no sender should begin now."""
+        try:
+            return shutil.disk_usage(self.spool).free < self._reserve_bytes // 2
+        except OSError:
+            return True
+
+    def check_space(self) -> None:
+        """Refuse while the disk is full up to its reserve.
+
+        Raises
+        ------
+        StorageError
+            If it is.
+        OSError
+            If the disk does not answer.
+        """
         free = shutil.disk_usage(self.spool).free
         if free < self._reserve_bytes:
             log.error("disk_reserve_reached", free_bytes=free, reserve_bytes=self._reserve_bytes)
@@ -256,6 +291,7 @@ class Intake:
                 self._store.note_conflict(recorded.instance_id)
             except (SQLAlchemyError, TimeoutError) as error:
                 log.error("conflict_not_counted", error=type(error).__name__, **known)
+            self._on_conflict(recorded.study_instance_uid)
         else:
             log.info("received", outcome=recorded.outcome.value, **known)
         if recorded.outcome is Outcome.OTHER_STUDY:
@@ -268,6 +304,7 @@ class Intake:
             header.sop_class_uid,
             header.sop_instance_uid,
             header.study_instance_uid,
+            header.series_instance_uid,
         )
 
 

@@ -3,6 +3,7 @@
 Each part goes straight to a file, so a body of any size needs no more memory than one chunk.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +39,19 @@ class PartSplitter:
         From the content type.
     new_path
         Gives a fresh path for each part.
+    discard_path
+        Removes a part's file, if it is there.
     """
 
-    def __init__(self, boundary: bytes, new_path: Callable[[], Path]) -> None:
+    def __init__(
+        self,
+        boundary: bytes,
+        new_path: Callable[[], Path],
+        discard_path: Callable[[Path], None],
+    ) -> None:
         self.parts: list[Part] = []
         self._new_path = new_path
+        self._discard_path = discard_path
         self._file: BinaryIO | None = None
         self._header = [b"", b""]
         self._ended = False
@@ -94,14 +103,15 @@ class PartSplitter:
     def discard(self) -> None:
         """Close and delete all files."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # a full disk refuses the buffer's rest
+                self._file.close()
         for part in self.parts:
-            part.path.unlink(missing_ok=True)
+            self._discard_path(part.path)
 
     def _begin(self) -> None:
         path = self._new_path()
-        self._file = path.open("xb")
         self.parts.append(Part(path))
+        self._file = path.open("xb")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._file is not None:

@@ -5,11 +5,13 @@ the bundle said of each finding: threshold, operating point, population.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 import vigil
+from vigil.anatomy import Anatomy, Line, NoRatio, Polygon
 from vigil.errors import RefusalCode
 from vigil.triage import Priority
 
@@ -41,6 +43,50 @@ class FindingRecord(_Record):
     has_map: bool
 
 
+class AnatomyRecord(_Record):
+    """Lungs and heart in one picture; see :class:`vigil.anatomy.Anatomy`."""
+
+    lungs: tuple[tuple[tuple[float, float], ...], ...]
+    heart: tuple[tuple[float, float], ...] | None
+    heart_line: Line | None
+    thorax_line: Line | None
+    ratio: float | None
+    no_ratio: NoRatio | None
+    lungs_area: float
+    lungs_cut: float
+
+    @classmethod
+    def of(cls, anatomy: Anatomy) -> Self:
+        """Take over what the core measured; outlines to a ten-thousandth of the picture."""
+        return cls(
+            lungs=tuple(_points(polygon) for polygon in anatomy.lungs),
+            heart=None if anatomy.heart is None else _points(anatomy.heart),
+            heart_line=anatomy.heart_line,
+            thorax_line=anatomy.thorax_line,
+            ratio=anatomy.ratio,
+            no_ratio=anatomy.no_ratio,
+            lungs_area=anatomy.lungs_area,
+            lungs_cut=anatomy.lungs_cut,
+        )
+
+    def anatomy(self) -> Anatomy:
+        """Return what was taken over."""
+        return Anatomy(
+            lungs=tuple(np.array(points) for points in self.lungs),
+            heart=None if self.heart is None else np.array(self.heart),
+            heart_line=self.heart_line,
+            thorax_line=self.thorax_line,
+            ratio=self.ratio,
+            no_ratio=self.no_ratio,
+            lungs_area=self.lungs_area,
+            lungs_cut=self.lungs_cut,
+        )
+
+
+def _points(polygon: Polygon) -> tuple[tuple[float, float], ...]:
+    return tuple((round(float(x), 4), round(float(y), 4)) for x, y in polygon)
+
+
 class AnalysisRecord(_Record):
     """One picture's result."""
 
@@ -60,6 +106,8 @@ class AnalysisRecord(_Record):
     view: str
     age_years: float | None
     has_preview: bool
+    anatomy: AnatomyRecord | None = None
+    """None where nothing was outlined, and in results from before there were outlines."""
 
 
 def record_result(
@@ -120,6 +168,7 @@ def record_result(
         view=description.view.value if description else "",
         age_years=age,
         has_preview=has_preview,
+        anatomy=None if result.anatomy is None else AnatomyRecord.of(result.anatomy),
     )
 
 

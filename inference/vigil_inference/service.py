@@ -10,18 +10,25 @@ from sqlalchemy.exc import SQLAlchemyError
 from vigil.bundle import default_bundle
 from vigil.errors import StorageError
 from vigil_inference.analysis import Analysis, Triages
+from vigil_inference.delivery.dispatch import Delivery
 from vigil_inference.dicom_listener import DicomListener
-from vigil_inference.events import EventHub
+from vigil_inference.events import EventHub, StudyChanged
 from vigil_inference.intake import Intake
 from vigil_inference.pictures import PictureStore
+from vigil_inference.repeated import Repeated
+from vigil_inference.sender import parse_peer
 from vigil_inference.settings import Settings
+from vigil_inference.storage_commitment import CommitmentProvider
 from vigil_inference.store import Store
+from vigil_inference.watched_folder import WatchedFolder
 
 log = structlog.get_logger(__name__)
 
+_SWEEP_SECONDS = 600.0
+
 
 class Service:
-    """Store, doors and analysis of one process.
+    """Store, doors, analysis and delivery of one process.
 
     Parameters
     ----------
@@ -65,8 +72,24 @@ class Service:
             settings.data_dir,
             reserve_bytes=settings.storage_reserve_bytes,
             on_accepted=self.analysis.submit,
+            on_conflict=lambda uid: self.hub.publish(StudyChanged(uid)),
         )
-        self.listener = DicomListener(settings, self.intake)
+        self._watch: Repeated | None = None
+        if settings.watch_folder is not None:
+            watched = WatchedFolder(
+                settings.watch_folder, self.intake, settings.watch_settle_seconds
+            )
+            self._watch = Repeated("watched-folder", watched.look, settings.watch_poll_seconds)
+        self._sweeper = Repeated("spool-sweeper", self._sweep_spool, _SWEEP_SECONDS)
+        self.commitment = CommitmentProvider(
+            self.store,
+            settings.data_dir,
+            settings.dicom_ae_title,
+            {title: parse_peer(peer) for title, peer in settings.storage_commitment_peers.items()},
+            settings.dicom_timeout_seconds,
+        )
+        self.listener = DicomListener(settings, self.intake, self.commitment)
+        self.delivery = Delivery(self.store, self.pictures, settings)
 
     def start(self) -> None:
         """Take up what was left, then open the DICOM door.
@@ -78,19 +101,31 @@ class Service:
         """
         if sys.platform != "win32":
             self._lock = _lock_folder(self.settings.data_dir)
-        self.intake.sweep_spool()
+        self._sweeper.start()
         self.analysis.start()
+        self.delivery.start()
+        if self._watch is not None:
+            self._watch.start()
         self.listener.start()
 
     def stop(self) -> None:
-        """Close the doors, finish the pictures in work, close the database."""
+        """Close the doors, finish pictures and deliveries in work, close the database."""
         self.listener.stop()
+        if self._watch is not None:
+            self._watch.stop()
+        self.commitment.stop()
+        self._sweeper.stop()
         self.hub.close()
         self.analysis.stop()
+        self.delivery.stop()
         self.store.close()
         if self._lock is not None:
             self._lock.close()
         log.info("stopped")
+
+    def _sweep_spool(self) -> None:
+        if swept := self.intake.sweep_spool():
+            log.warning("spool_swept", files=swept)
 
     def checks(self) -> dict[str, str]:
         """Return each part's state: "ok" or what is wrong with it."""
@@ -115,7 +150,13 @@ class Service:
         from vigil.triager import Triager
 
         folder: Path = self.settings.bundle or default_bundle()
-        triager = Triager.load(folder, self.settings.analysis_threads)
+        triager = Triager.load(
+            folder,
+            self.settings.analysis_threads,
+            self.settings.network,
+            for_processing=self.settings.analyse_for_processing,
+        )
+        log.info("network", bundle=triager.bundle.id, network=str(triager.network))
         difference = check_reference_outputs(triager)
         if difference is None:
             log.warning("no_reference_outputs", bundle=triager.bundle.id)

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, IPvAnyNetwork, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -18,8 +18,10 @@ from pydantic_settings import (
 )
 
 from vigil.errors import ConfigurationError
+from vigil.processor import NetworkChoice
+from vigil_inference.delivery.destinations import AETitle as _AETitle
+from vigil_inference.delivery.destinations import DeliveryRule, Destination, check_routes
 
-_AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")]
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -58,14 +60,42 @@ class Settings(BaseSettings):
         [],
         description="Titles that may send. Empty lets every title send. Titles are no passwords.",
     )
+    dicom_allowed_addresses: list[IPvAnyNetwork] = Field(
+        [],
+        description="Addresses or networks (`192.0.2.0/24`) that may connect. Empty lets all.",
+    )
     dicom_max_associations: int = Field(
-        10, ge=1, le=500, description="How many associations may be open at once."
+        64, ge=1, le=500, description="How many associations may be open at once."
     )
     dicom_max_pdu_bytes: int = Field(
         131072, ge=4096, le=1048576, description="Largest PDU that the listener asks for."
     )
     dicom_timeout_seconds: float = Field(
         60.0, gt=0, description="Network, ACSE and DIMSE timeout of an association."
+    )
+    dicom_object_timeout_seconds: float = Field(
+        600.0, gt=0, description="Longest time that one object may take to arrive."
+    )
+    dicom_tls_port: _Port = Field(
+        2762, description="Port for DICOM over TLS, opened where a certificate is named."
+    )
+    dicom_tls_certificate: Path | None = Field(
+        None, description="PEM file of the certificate, with those between it and its root."
+    )
+    dicom_tls_key: Path | None = Field(
+        None, description="PEM file of its private key. Left out: in the certificate's file."
+    )
+    dicom_tls_client_ca: Path | None = Field(
+        None,
+        description="PEM file of the roots of clients' certificates. Left out: clients need none.",
+    )
+    dicom_require_tls: bool = Field(
+        False, description="Do not open `dicom_port`: DICOM over TLS only."
+    )
+    storage_commitment_peers: dict[_AETitle, str] = Field(
+        {},
+        description="Where storage commitment is reported to, as `HOST:PORT` by calling title. "
+        "A title that is not here hears it on its own association.",
     )
 
     http_host: str = Field("127.0.0.1", description="Address that the web server binds to.")
@@ -78,6 +108,14 @@ class Settings(BaseSettings):
     stow_max_bytes: int = Field(
         2 * 1024**3, ge=1024, description="Largest body of one STOW-RS request."
     )
+    watch_folder: Path | None = Field(
+        None,
+        description="Folder whose files are taken and then removed. Left out: none is watched.",
+    )
+    watch_settle_seconds: float = Field(
+        5.0, ge=0, description="How long a file there must not have changed."
+    )
+    watch_poll_seconds: float = Field(2.0, gt=0, description="How often the folder is looked at.")
     storage_reserve_bytes: int = Field(
         512 * 1024**2,
         ge=0,
@@ -91,6 +129,16 @@ class Settings(BaseSettings):
         None,
         ge=1,
         description="Threads of the network for each picture. Left out: all cores of the process.",
+    )
+    network: NetworkChoice = Field(
+        "auto",
+        description="Which of the bundle's networks answers: `float`, `int8`, or `auto`: 8-bit "
+        "integers where the bundle has them and the processor multiplies them fast.",
+    )
+    analyse_for_processing: bool = Field(
+        False,
+        description="Analyse DX for processing too, which is kept and refused otherwise: raw "
+        "detector values that no window describes.",
     )
     analysis_attempts: int = Field(
         5,
@@ -113,6 +161,42 @@ class Settings(BaseSettings):
     result_key_objects: bool = Field(
         False, description="Add a Key Object Selection that marks the flagged pictures."
     )
+    result_quiet_seconds: float = Field(
+        30.0,
+        ge=0,
+        le=86400,
+        description="How long no picture of a study must have come before its results are "
+        "released.",
+    )
+    destinations: list[Destination] = Field(
+        [], description="Where results go; see `docs/delivery.md`. Empty: nowhere."
+    )
+    delivery_rules: list[DeliveryRule] = Field(
+        [],
+        description="Which results go to which destination. Empty: all go to all.",
+    )
+    delivery_retry_seconds: float = Field(
+        30.0, gt=0, description="Wait after the first failure to deliver; it doubles each time."
+    )
+    delivery_retry_most_seconds: float = Field(
+        3600.0, gt=0, description="The longest wait between two attempts to deliver."
+    )
+    delivery_give_up_seconds: float = Field(
+        86400.0,
+        gt=0,
+        description="After this long a delivery that does not succeed, or is not proved, has "
+        "failed.",
+    )
+    delivery_proof_seconds: float = Field(
+        600.0,
+        gt=0,
+        description="After this long a result that its destination took but does not hold is sent "
+        "again.",
+    )
+    dicom_commitment_port: _Port | None = Field(
+        None,
+        description="Port for the storage commitment reports of destinations. Left out: none.",
+    )
     preview_pixels: int = Field(
         1536, ge=256, le=4096, description="Longer side of the stored preview pictures."
     )
@@ -127,6 +211,16 @@ class Settings(BaseSettings):
     def _check(self) -> Self:
         if self.database_url and "://" not in self.database_url:
             raise ValueError("database_url: expected an SQLAlchemy URL such as sqlite:///vigil.db")
+        if self.dicom_require_tls and self.dicom_tls_certificate is None:
+            raise ValueError("dicom_require_tls: expected dicom_tls_certificate beside it")
+        check_routes(tuple(self.destinations), tuple(self.delivery_rules))
+        if self.dicom_commitment_port is None and any(
+            destination.proof == "storage-commitment" for destination in self.destinations
+        ):
+            raise ValueError(
+                "dicom_commitment_port: a destination is asked for storage commitment, expected "
+                "the port that it reports to"
+            )
         return self
 
     @classmethod

@@ -276,6 +276,7 @@ class Store:
                 return False
             _raise_priority(session, study_id, record.priority)
             _settle_state(session, study_id)
+            _mark_for_release(session, study_id)
             return True
 
 
@@ -361,6 +362,15 @@ def _raise_priority(session: Session, study_id: int, priority: Priority) -> None
                 (Study.priority_rank < rank, priority.reading_order), else_=Study.reading_order
             ),
         )
+    )
+
+
+def _mark_for_release(session: Session, study_id: int) -> None:
+    """Say in the result's own transaction that the study's results are to be released (again)."""
+    session.execute(
+        update(Study)
+        .where(Study.id == study_id)
+        .values(release_due_at=datetime.now(UTC), release_attempts=0, release_problem="")
     )
 
 

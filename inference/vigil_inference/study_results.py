@@ -1,13 +1,16 @@
-"""A study's results as DICOM objects, built from the record whenever somebody asks.
+"""A study's results as DICOM objects: as they were released, else built from the record.
 
-The objects are pure functions of what the database and the originals hold, so nothing is stored:
-asked twice, the same bytes come back (:mod:`vigil_inference.results`).
+The objects are pure functions of what the database and the originals hold
+(:mod:`vigil_inference.results`): asked twice, the same bytes come back. What was released to a
+destination is kept, and is what is shown as long as it speaks of all the study's pictures.
 """
 
 import contextlib
+import hashlib
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +18,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from vigil.dicom import read_header
 from vigil.errors import ImageRefused, StorageError, VigilError
 from vigil.triage import Flag, Priority
+from vigil_inference.delivery.tables import ResultObject, ResultSet
 from vigil_inference.intake import errno_name, sync_folder
 from vigil_inference.pictures import PictureStore
 from vigil_inference.records import AnalysisRecord, FindingRecord
@@ -29,7 +34,7 @@ from vigil_inference.tables import Instance, State, Study
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-    from vigil_inference.results import PictureResult, ResultOptions
+    from vigil_inference.results import PictureResult, Predecessor, ResultOptions
 
 
 class ResultsUnavailable(VigilError):
@@ -66,10 +71,150 @@ def installation_namespace(data_dir: Path) -> uuid.UUID:
         raise StorageError(f"{path}: the installation's identity is unusable ({what})") from error
 
 
-def build_study_objects(
+@dataclass(frozen=True)
+class LastRelease:
+    """The latest release of a study's results.
+
+    Attributes
+    ----------
+    number
+        Which of the study's releases it is, from 1.
+    basis
+        What it speaks of, see :func:`basis_of`.
+    objects
+        SOP Instance UIDs of its objects.
+    report
+        The study's latest report, of this release or an earlier one.
+    """
+
+    number: int
+    basis: str
+    objects: tuple[str, ...]
+    report: "Predecessor | None"
+
+
+@dataclass(frozen=True)
+class StudyObject:
+    """One of a study's results as a DICOM file."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    content: bytes
+
+
+def basis_of(rows: Iterable[Instance]) -> str:
+    """Return the SHA-256 of which pictures there are, how each was judged, and by what."""
+    judged = sorted(
+        f"{row.sop_instance_uid}={row.code or row.state}:{row.bundle_digest}" for row in rows
+    )
+    return hashlib.sha256("\n".join(judged).encode()).hexdigest()
+
+
+def last_release(session: Session, study_id: int) -> LastRelease | None:
+    """Return the latest release of a study's results, if there is any."""
+    result_set = session.scalars(
+        select(ResultSet)
+        .where(ResultSet.study_id == study_id)
+        .order_by(ResultSet.number.desc())
+        .limit(1)
+    ).one_or_none()
+    if result_set is None:
+        return None
+    row = session.execute(
+        select(ResultObject, Study.study_instance_uid)
+        .join(ResultSet, ResultSet.id == ResultObject.result_set_id)
+        .join(Study, Study.id == ResultSet.study_id)
+        .where(ResultSet.study_id == study_id, ResultObject.kind == "report")
+        .order_by(ResultSet.number.desc())
+        .limit(1)
+    ).one_or_none()
+    report = None
+    if row is not None:
+        from vigil_inference.results import Predecessor
+
+        report = Predecessor(
+            study_instance_uid=row.study_instance_uid,
+            series_instance_uid=row.ResultObject.series_instance_uid,
+            sop_instance_uid=row.ResultObject.sop_instance_uid,
+            instance_number=row.ResultObject.instance_number,
+            sop_class_uid=row.ResultObject.sop_class_uid,
+        )
+    return LastRelease(result_set.number, result_set.basis, tuple(result_set.objects), report)
+
+
+def read_study_objects(
     store: Store, pictures: PictureStore, settings: Settings, study_instance_uid: str
+) -> tuple[StudyObject, ...]:
+    """Return a study's results: as released if all its pictures were, else built now.
+
+    Raises
+    ------
+    ResultsUnavailable
+        As :func:`build_study_objects`, or if what was released is not on the disk any more.
+    """
+    with store.reading() as session:
+        rows = session.scalars(
+            select(Instance).join(Study).where(Study.study_instance_uid == study_instance_uid)
+        ).all()
+        latest = last_release(session, rows[0].study_id) if rows else None
+        if latest is not None and latest.basis == basis_of(rows):
+            released = _released(session, latest)
+            if released:
+                return tuple(_read_kept(row, settings.data_dir) for row in released)
+    predecessor = None if latest is None else latest.report
+    from vigil_inference.results import to_bytes
+
+    documents = build_study_objects(store, pictures, settings, study_instance_uid, predecessor)
+    return tuple(
+        StudyObject(
+            sop_class_uid=str(document.SOPClassUID),
+            sop_instance_uid=str(document.SOPInstanceUID),
+            series_instance_uid=str(document.SeriesInstanceUID),
+            content=to_bytes(document),
+        )
+        for document in documents
+    )
+
+
+def _released(session: Session, latest: LastRelease) -> list[ResultObject]:
+    """Return a release's objects in their order, those too that an earlier release made."""
+    found = {
+        row.sop_instance_uid: row
+        for row in session.scalars(
+            select(ResultObject).where(ResultObject.sop_instance_uid.in_(latest.objects))
+        )
+    }
+    return [found[uid] for uid in latest.objects if uid in found]
+
+
+def _read_kept(row: ResultObject, data_dir: Path) -> StudyObject:
+    try:
+        content = (data_dir / row.file_path).read_bytes()
+    except OSError as error:
+        raise ResultsUnavailable(
+            f"a released result cannot be read ({errno_name(error)})"
+        ) from error
+    return StudyObject(row.sop_class_uid, row.sop_instance_uid, row.series_instance_uid, content)
+
+
+def build_study_objects(
+    store: Store,
+    pictures: PictureStore,
+    settings: Settings,
+    study_instance_uid: str,
+    predecessor: "Predecessor | None" = None,
 ) -> "tuple[Dataset, ...]":
     """Build a study's result objects from what is recorded, the report first.
+
+    Parameters
+    ----------
+    store, pictures, settings
+        The record, the pictures and maps, the site's options.
+    study_instance_uid
+        Whose.
+    predecessor
+        The report that the new one replaces.
 
     Raises
     ------
@@ -91,15 +236,17 @@ def build_study_objects(
     if not rows or any(row.state == State.RECEIVED.value for row in rows):
         raise ResultsUnavailable("pictures of this study still wait for their analysis")
     bundles = {(row.bundle_id, row.bundle_digest) for row in rows if row.bundle_digest}
-    if len(bundles) != 1:
-        raise ResultsUnavailable("the study's pictures were judged by several bundles, or by none")
-    [(bundle_id, bundle_digest)] = bundles
+    if len(bundles) > 1:
+        raise ResultsUnavailable("the study's pictures were judged by several bundles")
+    # By none: all were refused before the bundle was asked, and the report says why.
+    bundle_id, bundle_digest = next(iter(bundles), ("", ""))
     study = StudyResult(
         pictures=tuple(_picture(row, pictures, settings.data_dir) for row in rows),
         bundle_id=str(bundle_id),
         bundle_digest=str(bundle_digest),
         namespace=installation_namespace(settings.data_dir),
         options=_options(settings),
+        predecessor=predecessor,
     )
     return build_results(study)
 
@@ -139,6 +286,7 @@ def _picture(row: Instance, pictures: PictureStore, data_dir: Path) -> "PictureR
         notes=record.notes,
         maps=_maps(record, row.sha256, pictures),
         pixels=pictures.load_preview(row.sha256) if record.has_preview else None,
+        anatomy=None if record.anatomy is None else record.anatomy.anatomy(),
     )
 
 

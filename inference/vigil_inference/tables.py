@@ -94,6 +94,11 @@ class Study(Base):
     reading_order: Mapped[int] = mapped_column(Integer, default=Priority.NOT_ANALYSED.reading_order)
     identity_conflict: Mapped[bool] = mapped_column(Boolean, default=False)
     """Whether a later picture of the study named another patient."""
+    release_due_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+    """When its results may be released: set with each picture's result, None when they are."""
+    release_attempts: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    release_problem: Mapped[str] = mapped_column(Text, default="", server_default="")
+    """Why its results could not be built; "" no problem."""
 
     instances: Mapped[list["Instance"]] = relationship(
         back_populates="study", order_by="Instance.id"

@@ -79,6 +79,16 @@ def waiting_text(seconds: float) -> str:
 
 
 def _why(study: StudySummary) -> str:
+    """Return what made a study's place, after what is wrong with its identity."""
+    alarms = []
+    if study.identity_conflict:
+        alarms.append("ALARM: its pictures name different patients")
+    if study.conflicts:
+        alarms.append(f"ALARM: other bytes came {study.conflicts} × under a UID that is held")
+    return "; ".join((*alarms, _reasons(study)))
+
+
+def _reasons(study: StudySummary) -> str:
     refused = "; ".join(f"{refusal.code}: {refusal.reason}" for refusal in study.refusals)
     if study.state is State.ANALYSED:
         return "; ".join(filter(None, (study.reason, refused)))

@@ -5,6 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vigil.anatomy import Line, NoRatio
+from vigil.localisation import Localisation
 from vigil.triage import Priority
 from vigil_inference.tables import State
 
@@ -65,6 +67,9 @@ class StudySummary(_View):
     identity_conflict: bool = Field(
         description="A later picture of the study named another patient."
     )
+    conflicts: int = Field(
+        description="How often other bytes came under the UIDs of its pictures; the first are kept."
+    )
     preview_sop_instance_uid: str | None = Field(description="Which picture to show in the row.")
 
 
@@ -109,6 +114,17 @@ class FindingView(_View):
     heat_map: bool = Field(description="Whether `heatmap/{label}.png` will answer.")
 
 
+class AnatomyView(_View):
+    """Lungs and heart, in fractions of the width and height of the picture as it is shown."""
+
+    lungs: tuple[tuple[tuple[float, float], ...], ...] = Field(description="Closed outlines.")
+    heart: tuple[tuple[float, float], ...] | None = Field(description="Its closed outline.")
+    heart_line: Line | None = Field(description="The heart's greatest transverse diameter.")
+    thorax_line: Line | None = Field(description="The thorax's greatest inner one.")
+    cardiothoracic_ratio: float | None = Field(description="The first over the second.")
+    no_ratio: NoRatio | None = Field(description="Why there is no ratio.")
+
+
 class InstanceView(_View):
     """A picture, or another object, of a study."""
 
@@ -139,6 +155,12 @@ class InstanceView(_View):
     software_version: str
     milliseconds: float | None
     analysed_at: datetime | None
+    localisation: Localisation | None = Field(
+        description="How far this bundle's heat maps lie from a radiologist's boxes, if measured."
+    )
+    anatomy: AnatomyView | None = Field(
+        description="None where the bundle outlines nothing, or the site shows no regions."
+    )
 
 
 class StudyDetail(StudySummary):

@@ -21,6 +21,7 @@ from vigil_inference.records import AnalysisRecord
 from vigil_inference.store import Store
 from vigil_inference.tables import PRIORITY_BY_RANK, RANK, Instance, State, Study
 from vigil_inference.views import (
+    AnatomyView,
     FindingView,
     FlagView,
     InstanceView,
@@ -164,13 +165,14 @@ class _Picture:
     """What a row of the worklist needs of one picture."""
 
     def __init__(self, row: Sequence[object]) -> None:
-        _, sop, state, code, reason, priority, has_preview, result = row
+        _, sop, state, code, reason, priority, has_preview, conflicts, result = row
         self.sop_instance_uid = str(sop)
         self.state = State(str(state))
         self.code = None if code is None else str(code)
         self.reason = str(reason)
         self.rank = RANK[Priority(str(priority))]
         self.has_preview = bool(has_preview)
+        self.conflicts = int(str(conflicts))
         self.record = None if result is None else AnalysisRecord.model_validate(result)
 
 
@@ -188,6 +190,7 @@ def _pictures_of(session: Session, study_ids: list[int]) -> dict[int, list[_Pict
             Instance.reason,
             Instance.priority,
             Instance.has_preview,
+            Instance.conflicts,
             result,
         )
         .where(Instance.study_id.in_(study_ids))
@@ -236,6 +239,7 @@ def _summary(
         reason=_reason(pictures),
         refusals=refusals,
         identity_conflict=study.identity_conflict,
+        conflicts=sum(picture.conflicts for picture in pictures),
         preview_sop_instance_uid=shown.sop_instance_uid if shown else None,
     )
 
@@ -326,4 +330,21 @@ def _instance(item: Instance, status: ModelStatus, *, heat_maps: bool) -> Instan
         software_version=record.software_version if record else vigil.__version__,
         milliseconds=item.milliseconds,
         analysed_at=item.analysed_at,
+        # Another bundle's figures say nothing of this picture's maps.
+        localisation=status.localisation if item.bundle_digest == status.bundle_digest else None,
+        anatomy=_anatomy(record) if heat_maps else None,
+    )
+
+
+def _anatomy(record: AnalysisRecord | None) -> AnatomyView | None:
+    if record is None or record.anatomy is None:
+        return None
+    found = record.anatomy
+    return AnatomyView(
+        lungs=found.lungs,
+        heart=found.heart,
+        heart_line=found.heart_line,
+        thorax_line=found.thorax_line,
+        cardiothoracic_ratio=found.ratio,
+        no_ratio=found.no_ratio,
     )

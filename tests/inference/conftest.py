@@ -67,7 +67,9 @@ class FakeModel:
 
     def __init__(self) -> None:
         self.manifest = make_manifest()
-        self.bundle: Any = SimpleNamespace(id="fake", digest="d" * 64, manifest=self.manifest)
+        self.bundle: Any = SimpleNamespace(
+            id="fake", digest="d" * 64, manifest=self.manifest, folder=Path("no bundle here")
+        )
         self.seen: list[str] = []
         self.pause_seconds = 0.0
 

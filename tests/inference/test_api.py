@@ -2,6 +2,7 @@ import asyncio
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,6 +14,7 @@ from pydicom import dcmread
 from sqlalchemy.exc import OperationalError
 
 from tests.inference.conftest import FakeModel, MakeFile, Until, serving
+from vigil.localisation import Localisation
 from vigil_inference.app import SECURITY_HEADERS
 from vigil_inference.events import Event, EventHub, Missed, StudyChanged
 from vigil_inference.service import Service
@@ -290,3 +292,21 @@ def test_a_preview_that_was_lost_is_404_and_not_an_error(
         assert client.get(f"/api/studies/{uids}/{name}").json()["code"] == "NO_PICTURE"
     answer = client.get(f"/api/studies/{uids}/heatmap/Effusion.png")
     assert answer.json()["code"] == "NO_HEAT_MAP"
+
+
+def test_a_pictures_maps_come_with_what_was_measured_of_this_bundle_only(
+    client: httpx.Client, service: Service, study: tuple[str, str]
+) -> None:
+    def told() -> object:
+        return client.get(f"/api/studies/{study[0]}").json()["instances"][0]["localisation"]
+
+    assert told() is None
+    measured = Localisation(
+        films=9, without_map=1, hits=2, hits_by_other_maps=1.2,
+        centre_distance=0.39, centre_distance_interval=(0.27, 0.49),
+    )  # fmt: skip
+    served = service.analysis.status
+    service.analysis._status = replace(served, localisation=measured)
+    assert told() == measured.model_dump(mode="json")
+    service.analysis._status = replace(served, localisation=measured, bundle_digest="e" * 64)
+    assert told() is None

@@ -1,4 +1,5 @@
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     RLELossless,
 )
-from pynetdicom import AE, _config
+from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 from sqlalchemy import select
 
@@ -200,20 +201,30 @@ def test_no_error_leaves_the_handler_and_none_is_acknowledged(
     def accept(*_: object) -> NoReturn:
         raise error
 
+    discarded: list[bool] = []
+    data_set = SimpleNamespace(
+        finish=lambda: Path("nowhere"), discard=lambda: discarded.append(True)
+    )
     event: Any = SimpleNamespace(
-        assoc=SimpleNamespace(requestor=SimpleNamespace(ae_title="X")),
-        request=SimpleNamespace(AffectedSOPClassUID="1", AffectedSOPInstanceUID="2"),
-        dataset_path=Path("nowhere"),
+        assoc=SimpleNamespace(
+            requestor=SimpleNamespace(ae_title="X"),
+            dimse=SimpleNamespace(release=lambda data_set: None),
+        ),
+        request=SimpleNamespace(
+            AffectedSOPClassUID="1", AffectedSOPInstanceUID="2", DataSet=data_set
+        ),
     )
     status = handle_store(event, SimpleNamespace(accept=accept))  # type: ignore[arg-type]
     assert status.Status == expected
     assert "Nguyễn" not in status.ErrorComment
+    assert discarded == [True]
 
 
 def test_a_full_disk_is_answered_with_out_of_resources_through_a_real_association(
     settings: Settings, model: FakeModel, make_file: MakeFile
 ) -> None:
-    full = settings.model_copy(update={"storage_reserve_bytes": 1 << 60})
+    free = shutil.disk_usage(settings.data_dir.parent).free
+    full = settings.model_copy(update={"storage_reserve_bytes": free + free // 2})
     service = Service(full, model)
     service.start()
     try:
@@ -228,6 +239,25 @@ def test_a_full_disk_is_answered_with_out_of_resources_through_a_real_associatio
         service.stop()
     assert not sent.succeeded
     assert sent.message.startswith("0xA700")
+
+
+def test_associations_that_would_store_are_refused_before_the_disk_is_full(
+    settings: Settings, model: FakeModel, make_file: MakeFile
+) -> None:
+    full = settings.model_copy(update={"storage_reserve_bytes": 1 << 60})
+    service = Service(full, model)
+    service.start()
+    port = service.listener.port
+    try:
+        [sent] = send([make_file()], "127.0.0.1", port, calling_ae_title="X", called_ae_title="V")
+        ae = AE("MONITOR")
+        ae.add_requested_context(Verification)
+        association = ae.associate("127.0.0.1", port)
+        assert association.send_c_echo().Status == 0x0000
+        association.release()
+    finally:
+        service.stop()
+    assert sent.message == "not sent: the peer rejected the association"
 
 
 def test_a_title_that_is_not_allowed_is_rejected(
@@ -266,12 +296,9 @@ def test_a_sender_that_breaks_off_leaves_nothing_and_the_next_is_served(
     assert sent.succeeded
 
 
-def test_plain_transfer_syntaxes_are_preferred_and_large_data_sets_go_to_disk(
-    running: Service,
-) -> None:
+def test_plain_transfer_syntaxes_are_preferred() -> None:
     assert TRANSFER_SYNTAXES[:2] == [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
     assert len(set(TRANSFER_SYNTAXES)) == len(TRANSFER_SYNTAXES)
-    assert _config.STORE_RECV_CHUNKED_DATASET
 
 
 def test_a_port_that_is_taken_is_an_error_that_names_it(

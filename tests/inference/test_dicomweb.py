@@ -1,6 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -13,6 +13,7 @@ from vigil_inference.service import Service
 from vigil_inference.tables import Instance
 
 Stow = Callable[..., httpx.Response]
+NONE: dict[str, list[dict[str, Any]]] = {"Value": []}
 MULTIPART = 'multipart/related; type="application/dicom"; boundary=BOUND'
 
 
@@ -22,7 +23,8 @@ def stored(service: Service) -> list[str]:
 
 
 def reasons(answer: httpx.Response) -> list[int]:
-    failed = answer.json().get("00081198", {"Value": []})["Value"]
+    module = answer.json()
+    failed = [item for tag in ("00081198", "0008119A") for item in module.get(tag, NONE)["Value"]]
     return [item["00081197"]["Value"][0] for item in failed]
 
 
@@ -73,6 +75,30 @@ def test_some_stored_is_202_with_the_reason_of_each_failure(
     assert answer.status_code == 202
     assert reasons(answer) == [0xC000]
     assert references(answer) == stored(service)
+
+
+def test_a_failure_that_names_no_object_stands_among_the_other_failures(
+    client: httpx.Client, stow: Stow, make_file: MakeFile, tmp_path: Path
+) -> None:
+    noise = tmp_path / "noise"
+    noise.write_bytes(b"no DICOM")
+    elsewhere = make_file()
+    module = stow(client, noise, elsewhere, study="1.2.3").json()
+    [named] = module["00081198"]["Value"]
+    assert named["00081155"]["Value"] == [str(dcmread(elsewhere).SOPInstanceUID)]
+    assert module["0008119A"]["Value"] == [{"00081197": {"vr": "US", "Value": [0xC000]}}]
+
+
+def test_what_was_stored_can_be_retrieved_where_the_answer_says(
+    client: httpx.Client, stow: Stow, make_file: MakeFile
+) -> None:
+    path = make_file()
+    module = stow(client, path).json()
+    [item] = module["00081199"]["Value"]
+    for url in (module["00081190"]["Value"][0], item["00081190"]["Value"][0]):
+        answer = client.get(url)
+        assert answer.status_code == 200
+        assert path.read_bytes() in answer.content
 
 
 def test_none_stored_is_409(
@@ -167,7 +193,7 @@ def test_a_full_disk_is_507(
     def full(*_: object) -> NoReturn:
         raise StorageError("the disk is full")
 
-    monkeypatch.setattr(service.intake, "_check_space", full)
+    monkeypatch.setattr(service.intake, "check_space", full)
     answer = stow(client, make_file())
     assert answer.status_code == 507
     assert reasons(answer) == [0xA700]

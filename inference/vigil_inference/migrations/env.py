@@ -2,6 +2,7 @@
 
 from alembic import context
 
+import vigil_inference.delivery.tables  # noqa: F401 - makes its tables known to Base
 from vigil_inference.tables import Base
 
 

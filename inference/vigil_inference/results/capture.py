@@ -7,12 +7,20 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from vigil.anatomy import Line
+from vigil.dicom import describe
 from vigil.elements import integer
 from vigil_inference.results.codes import SOURCE_OF_PROCESSING
 from vigil_inference.results.document import new_object
 from vigil_inference.results.drawing import Drawing, draw
 from vigil_inference.results.identity import ObjectKind, sop_instance_uid
-from vigil_inference.results.language import DISCLAIMER, correction_sentence, phrases_of
+from vigil_inference.results.language import (
+    DISCLAIMER,
+    Phrases,
+    correction_sentence,
+    phrases_of,
+    ratio_sentence,
+)
 from vigil_inference.results.region import correction_of
 from vigil_inference.results.source import frames_of, lossy_compression_of, reference_to
 from vigil_inference.results.study import PictureResult, Profile, StudyResult
@@ -56,9 +64,23 @@ def draw_capture(study: StudyResult, picture: PictureResult) -> NDArray[np.uint8
         priority=picture.priority,
         level=study.options.region_level,
         note="" if correction is None else correction_sentence(correction, phrases),
+        ratio=_ratio(picture, phrases),
+        lines=_lines(picture),
         maker=_maker(study),
     )
     return draw(drawing, phrases)
+
+
+def _ratio(picture: PictureResult, phrases: Phrases) -> str:
+    if picture.anatomy is None or picture.anatomy.ratio is None:
+        return ""
+    return ratio_sentence(picture.anatomy.ratio, describe(picture.source).view, phrases)
+
+
+def _lines(picture: PictureResult) -> tuple[Line, ...]:
+    anatomy = picture.anatomy
+    lines = () if anatomy is None else (anatomy.heart_line, anatomy.thorax_line)
+    return tuple(line for line in lines if line is not None)
 
 
 def _build(study: StudyResult, picture: PictureResult) -> Dataset:

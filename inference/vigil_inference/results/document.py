@@ -36,6 +36,11 @@ _SERIES = {
 _OFFSET = re.compile(r"^([+-])(\d{2})(\d{2})$")
 # Coding schemes beyond those that readers know without being told (PS3.16 table 8-1).
 _SCHEMES = {
+    "99VIGIL": (
+        f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, 'urn:vigil-cxr:codes').int}",
+        "Vigil's own codes",
+        "Vigil",
+    ),
     "RADLEX": ("2.16.840.1.113883.6.256", "RadLex", "RSNA"),
     "UMLS": ("2.16.840.1.113883.6.86", "Unified Medical Language System", "NLM"),
 }

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from vigil.anatomy import Line
+from vigil.heat_map import emphasis_of, outline_of
 from vigil.triage import Flag, Priority
 from vigil_inference.results.language import DISCLAIMER, Phrases, percent
-from vigil_inference.results.region import emphasis_of, outline_of
 
 WIDTH = 1024
 LARGEST_HEIGHT = 1024
@@ -70,11 +71,15 @@ class Drawing:
     priority
         The picture's.
     level
-        Where an outline is drawn, see :func:`vigil_inference.results.region.outline_of`.
+        Where an outline is drawn, see :func:`vigil.heat_map.outline_of`.
     note
         One sentence about the picture, such as a correction; may be empty.
     maker
         Which software and bundle.
+    ratio
+        The cardiothoracic ratio, a sentence; may be empty.
+    lines
+        The diameters that it was measured on, in 0…1 of the picture as analysed.
     """
 
     pixels: NDArray[np.uint16] | NDArray[np.uint8]
@@ -84,6 +89,8 @@ class Drawing:
     level: float
     note: str
     maker: str
+    ratio: str = ""
+    lines: tuple[Line, ...] = ()
 
 
 def draw(drawing: Drawing, phrases: Phrases) -> _Picture:
@@ -96,8 +103,9 @@ def draw(drawing: Drawing, phrases: Phrases) -> _Picture:
     """
     flags = drawing.flags[:MOST_FLAGS]
     left_over = len(drawing.flags) - len(flags)
-    lines = bool(drawing.note) + bool(left_over)
-    below = _CAPTION + len(flags) * _ROW + lines * _NOTE + _MARGIN + _FOOTER
+    more = phrases.more.format(left_over) if left_over else ""
+    lines = [line for line in (more, drawing.ratio, drawing.note) if line]
+    below = _CAPTION + len(flags) * _ROW + len(lines) * _NOTE + _MARGIN + _FOOTER
     radiograph = _fitted(drawing.pixels, LARGEST_HEIGHT - _HEADER - _MARGIN - below)
     height, width = radiograph.shape[:2]
 
@@ -118,10 +126,9 @@ def draw(drawing: Drawing, phrases: Phrases) -> _Picture:
     for flag, colour in zip(flags, _COLOURS, strict=False):
         _legend_row(pen, y, flag, colour, phrases, has_map=_has_place(drawing, flag))
         y += _ROW
-    for line in (phrases.more.format(left_over) if left_over else "", drawing.note):
-        if line:
-            _write(pen, (_MARGIN + 34, y + _NOTE / 2), line, 16, _GREY, "lm")
-            y += _NOTE
+    for line in lines:
+        _write(pen, (_MARGIN + 34, y + _NOTE / 2), line, 16, _GREY, "lm")
+        y += _NOTE
     _footer(pen, canvas.height, phrases, drawing.maker)
     return np.asarray(canvas, np.uint8).copy()
 
@@ -161,6 +168,10 @@ def _heat(radiograph: _Picture, drawing: Drawing, flags: Sequence[Flag]) -> _Pic
             points = np.rint((outline * (columns, rows) - 0.5) * 16).astype(np.int32)
             cv2.polylines(heat, [points], True, (10, 10, 10), 4, cv2.LINE_AA, shift=4)
             cv2.polylines(heat, [points], True, colour, 2, cv2.LINE_AA, shift=4)
+    for line in drawing.lines:
+        points = np.rint((np.array(line) * (columns, rows) - 0.5) * 16).astype(np.int32)
+        cv2.polylines(heat, [points], False, (10, 10, 10), 4, cv2.LINE_AA, shift=4)
+        cv2.polylines(heat, [points], False, _WHITE, 2, cv2.LINE_AA, shift=4)
     return heat
 
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from vigil.errors import RefusalCode
 from vigil.findings import Code
+from vigil.radiograph import View
 from vigil.triage import Flag, Priority
 from vigil_inference.results.region import Correction
 from vigil_inference.results.study import Language
@@ -45,6 +46,9 @@ class Phrases:
     no_map: str
     more: str
     percent: str
+    ratio: str
+    decimal_sign: str
+    ap_film: str
 
 
 def phrases_of(language: Language) -> Phrases:
@@ -56,6 +60,13 @@ def percent(probability: float, phrases: Phrases) -> str:
     """Return a probability as per cent, whole, and never rounded to certainty."""
     shown = min(99, max(1, round(100 * probability)))
     return phrases.percent.format(shown)
+
+
+def ratio_sentence(ratio: float, view: View, phrases: Phrases) -> str:
+    """Return the cardiothoracic ratio to a hundredth, with what an AP film does to it."""
+    number = f"{ratio:.2f}".replace(".", phrases.decimal_sign)
+    sentence = phrases.ratio.format(number)
+    return f"{sentence} ({phrases.ap_film})" if view is View.AP else sentence
 
 
 def flag_sentence(flag: Flag, phrases: Phrases) -> str:
@@ -124,6 +135,7 @@ _VIETNAMESE = Phrases(
         RefusalCode.PAEDIATRIC: "bệnh nhân là trẻ em; mô hình chưa được kiểm định cho trẻ em",
         RefusalCode.ROTATED: "phim bị xoay và không chỉnh lại được",
         RefusalCode.INVERTED_UNCERTAIN: "không rõ phim có bị đảo đen trắng hay không",
+        RefusalCode.UNFAMILIAR: "ảnh quá khác với các phim mà mô hình đã học",
         RefusalCode.MODEL_UNAVAILABLE: "mô hình chưa sẵn sàng",
         RefusalCode.INTERNAL_ERROR: "lỗi phần mềm",
     },
@@ -142,6 +154,9 @@ _VIETNAMESE = Phrases(
     no_map="không có bản đồ",
     more="và {} dấu hiệu khác, xem báo cáo",
     percent="{}%",
+    ratio="Chỉ số tim – lồng ngực (CTR) {}",
+    decimal_sign=",",
+    ap_film="phim AP: bóng tim trông to hơn",
 )
 
 _ENGLISH = Phrases(
@@ -192,6 +207,7 @@ _ENGLISH = Phrases(
         RefusalCode.PAEDIATRIC: "the patient is a child; the model was not validated on children",
         RefusalCode.ROTATED: "the film is turned and could not be put right",
         RefusalCode.INVERTED_UNCERTAIN: "it is not certain whether black and white are swapped",
+        RefusalCode.UNFAMILIAR: "the picture is too unlike the films the model learnt from",
         RefusalCode.MODEL_UNAVAILABLE: "the model was not available",
         RefusalCode.INTERNAL_ERROR: "the software failed",
     },
@@ -210,6 +226,9 @@ _ENGLISH = Phrases(
     no_map="no map",
     more="and {} more, see the report",
     percent="{}%",
+    ratio="Cardiothoracic ratio (CTR) {}",
+    decimal_sign=".",
+    ap_film="AP: the heart looks larger",
 )
 
 _FRENCH = Phrases(
@@ -260,6 +279,7 @@ _FRENCH = Phrases(
         RefusalCode.PAEDIATRIC: "patient enfant ; le modèle n’a pas été validé chez l’enfant",
         RefusalCode.ROTATED: "le cliché est tourné et n’a pas pu être redressé",
         RefusalCode.INVERTED_UNCERTAIN: "l’inversion du noir et du blanc est incertaine",
+        RefusalCode.UNFAMILIAR: "l’image ressemble trop peu aux clichés dont le modèle a appris",
         RefusalCode.MODEL_UNAVAILABLE: "le modèle n’était pas disponible",
         RefusalCode.INTERNAL_ERROR: "le logiciel a échoué",
     },
@@ -278,6 +298,9 @@ _FRENCH = Phrases(
     no_map="sans carte",
     more="et {} de plus, voir le compte rendu",
     percent="{}\N{NO-BREAK SPACE}%",
+    ratio="Rapport cardiothoracique (CTR) {}",
+    decimal_sign=",",
+    ap_film="cliché AP : le cœur paraît plus gros",
 )
 
 _PHRASES = MappingProxyType(

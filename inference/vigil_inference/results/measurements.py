@@ -16,12 +16,13 @@ from highdicom.sr import (
 from numpy.typing import NDArray
 
 from vigil.elements import text
-from vigil.findings import CONCEPTS
+from vigil.findings import CHEST, CONCEPTS, HEART, Code
+from vigil.heat_map import outline_of
 from vigil.triage import Flag
 from vigil_inference.results import codes
 from vigil_inference.results.codes import coded
 from vigil_inference.results.identity import tracking_uid
-from vigil_inference.results.region import correction_of, in_pixels, outline_of, to_source
+from vigil_inference.results.region import correction_of, in_pixels, to_source
 from vigil_inference.results.source import frames_of, size_of
 from vigil_inference.results.study import PictureResult, StudyResult
 
@@ -40,6 +41,56 @@ def measurement_groups(
             polygon = _region(study, picture, flag.label)
             if polygon is not None:
                 yield _group(study, picture, flag, number, polygon)
+
+
+def ratio_groups(
+    study: StudyResult,
+) -> Iterator[PlanarROIMeasurementsAndQualitativeEvaluations]:
+    """Return two groups for each picture's cardiothoracic ratio, if the site wants regions.
+
+    A group has one region (TID 1410) and its numbers none of their own: each of the two diameters
+    has a group, and either says the ratio.
+    """
+    if not study.options.regions:
+        return
+    for number, picture in enumerate(study.pictures, start=1):
+        anatomy, correction = picture.anatomy, correction_of(picture.notes)
+        rows, columns = size_of(picture.source)
+        if anatomy is None or anatomy.ratio is None or correction is None or not (rows and columns):
+            continue
+        for line, site in ((anatomy.heart_line, HEART), (anatomy.thorax_line, CHEST)):
+            if line is not None:
+                place = in_pixels(to_source(np.array(line), correction), rows, columns)
+                yield _ratio_group(study, picture, number, anatomy.ratio, place, site)
+
+
+def _ratio_group(
+    study: StudyResult,
+    picture: PictureResult,
+    number: int,
+    ratio: float,
+    line: NDArray[np.float64],
+    site: Code,
+) -> PlanarROIMeasurementsAndQualitativeEvaluations:
+    source = picture.source
+    image = SourceImageForRegion(
+        text(source, "SOPClassUID"), text(source, "SOPInstanceUID"), frames_of(source)
+    )
+    name = f"Cardiothoracic ratio, {site.meaning.lower()} diameter"
+    return PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            tracking_uid(study, picture, name), f"Vigil {name} in picture {number}"
+        ),
+        referenced_region=ImageRegion(GraphicTypeValues.POLYLINE, line, image),
+        finding_sites=[FindingSite(coded(site))],
+        algorithm_id=AlgorithmIdentification(
+            name=algorithm_name(study),
+            version=study.software_version,
+            parameters=[f"bundle SHA-256 {study.bundle_digest}"] if study.bundle_digest else None,
+            family=codes.ARTIFICIAL_INTELLIGENCE,
+        ),
+        measurements=[Measurement(codes.CARDIOTHORACIC_RATIO, round(ratio, 3), codes.RATIO)],
+    )
 
 
 def _region(study: StudyResult, picture: PictureResult, label: str) -> NDArray[np.float64] | None:

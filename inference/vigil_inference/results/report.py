@@ -1,9 +1,10 @@
 """The report: a Comprehensive 3D SR document that says what was found, where, and by what.
 
 With a region it follows template TID 1500 "Measurement Report" (DICOM PS3.16), one measurement
-group (TID 1410) for each finding that has one. Without any region it is a plain diagnostic imaging
-report of no template: the same items, but a TID 1500 document without groups, or with a group that
-has no region, ends OHIF with an error (measured, see ``docs/decisions/result-objects.md``).
+group (TID 1410) for each finding and each cardiothoracic ratio that has one. Without any region it
+is a plain diagnostic imaging report of no template: the same items, but a TID 1500 document without
+groups, or with a group that has no region, ends OHIF with an error (measured, see
+``docs/decisions/result-objects.md``).
 """
 
 from collections.abc import Iterator
@@ -46,7 +47,12 @@ from vigil_inference.results.language import (
     flag_sentence,
     phrases_of,
 )
-from vigil_inference.results.measurements import algorithm_name, certainty, measurement_groups
+from vigil_inference.results.measurements import (
+    algorithm_name,
+    certainty,
+    measurement_groups,
+    ratio_groups,
+)
 from vigil_inference.results.observer import device_observer
 from vigil_inference.results.region import correction_of
 from vigil_inference.results.source import size_of
@@ -107,7 +113,9 @@ def _is_wanted(study: StudyResult) -> bool:
 def _content(study: StudyResult) -> Dataset:
     phrases = phrases_of(study.options.language)
     language = LanguageOfContentItemAndDescendants(coded(phrases.code))
-    groups = list(measurement_groups(study)) if study.options.profile is Profile.FINDINGS else []
+    has_findings = study.options.profile is Profile.FINDINGS
+    places = list(measurement_groups(study)) if has_findings else []
+    groups = [*places, *ratio_groups(study)] if has_findings else []
     root: Dataset
     if groups:
         root = MeasurementReport(
@@ -127,7 +135,7 @@ def _content(study: StudyResult) -> Dataset:
         root.ContentSequence = ContentSequence(
             [*language, *device_observer(study), procedure, _image_library(study)]
         )
-    root.ContentSequence.append(_evaluations(study, phrases, has_groups=bool(groups)))
+    root.ContentSequence.append(_evaluations(study, phrases, has_groups=bool(places)))
     return root
 
 

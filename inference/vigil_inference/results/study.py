@@ -20,9 +20,11 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 import vigil
 from vigil.errors import RefusalCode
+from vigil.heat_map import REGION_LEVEL
 from vigil.triage import Flag, Priority, highest
 
 if TYPE_CHECKING:
+    from vigil.anatomy import Anatomy
     from vigil.triager import TriageResult
 
 NO_FRONTAL_FILM = frozenset(
@@ -92,7 +94,7 @@ class ResultOptions:
     key_objects: bool = False
     negatives: bool = True
     refusals: bool = True
-    region_level: float = 0.5
+    region_level: float = REGION_LEVEL
 
     def __post_init__(self) -> None:
         if not 0 < self.region_level < 1:
@@ -133,6 +135,9 @@ class PictureResult:
     pixels
         (rows, columns) uint16 or uint8 display values as analysed, of any size; None where no
         capture is to be drawn.
+    anatomy
+        Lungs, heart and the cardiothoracic ratio, over the picture as analysed; None where the
+        bundle outlines them not.
 
     Raises
     ------
@@ -151,6 +156,7 @@ class PictureResult:
     notes: tuple[str, ...] = ()
     maps: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict, repr=False)
     pixels: NDArray[np.uint16] | NDArray[np.uint8] | None = field(default=None, repr=False)
+    anatomy: "Anatomy | None" = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.analysed_at.tzinfo is None:
@@ -173,6 +179,7 @@ class PictureResult:
             notes=result.notes,
             maps=result.maps,
             pixels=None if result.radiograph is None else result.radiograph.pixels,
+            anatomy=result.anatomy,
         )
 
     @property

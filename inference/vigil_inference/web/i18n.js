@@ -52,6 +52,11 @@ const format = (value, digits) => new Intl.NumberFormat(language, {
   style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits,
 }).format(value);
 
+/** A ratio without a unit, to a hundredth. */
+export const ratio = (value) => new Intl.NumberFormat(language, {
+  minimumFractionDigits: 2, maximumFractionDigits: 2,
+}).format(value);
+
 /** A waiting time: 45 s, 12 min, 3 h 05, 2 d. */
 export function waiting(seconds) {
   if (seconds < 60) return t("seconds", { n: Math.floor(Math.max(0, seconds)) });

@@ -1,5 +1,6 @@
 // One study: the picture, what the network says of it and what it does not, and where that is from.
 
+import { outlines, outlinesSwitch } from "./anatomy.js";
 import { ask, make, picturePath } from "./dom.js";
 import { dicomDate, finding, moment, percent, refusal, t } from "./i18n.js";
 import { badge, explain, identity, nameOf, refused, standing } from "./parts.js";
@@ -10,6 +11,7 @@ export function studyView(root, uid, configuration) {
   let chosen = null; // SOP instance UID of the picture shown
   let map = null; // label of the heat map shown
   let opacity = DEFAULT_OPACITY;
+  let outlined = false; // whether lungs and heart are drawn over the picture
   let text = "";
   let timer = null;
   let results = null; // what was asked for the study as it is drawn: its results as DICOM
@@ -46,7 +48,7 @@ export function studyView(root, uid, configuration) {
         make("div.viewer", {},
           study.instances.length > 1 && pictures(study, shown),
           film.element,
-          configuration.heat_maps && shown.findings.some((one) => one.heat_map) && film.controls),
+          film.controls),
         make("div.panel", {},
           back(),
           make("header.patient", {},
@@ -68,13 +70,13 @@ export function studyView(root, uid, configuration) {
     if (!shown.findings.some((one) => one.label === map && one.heat_map)) map = null;
     const overlay = make("img.overlay", { alt: "", hidden: true });
     overlay.style.opacity = opacity / 100;
+    const picture = shown.has_preview && make("img.picture", {
+      src: picturePath(uid, sop, "image.jpg"), alt: t("picture_of", { name: nameOf(study.patient) }),
+    });
+    const anatomy = picture && shown.anatomy;
+    const drawn = anatomy && outlines(anatomy, picture);
     const film = make("div.film", {},
-      shown.has_preview
-        ? make("img.picture", {
-          src: picturePath(uid, sop, "image.jpg"), alt: t("picture_of", { name: nameOf(study.patient) }),
-        })
-        : make("p.empty", {}, t("no_picture")),
-      shown.has_preview && overlay);
+      picture || make("p.empty", {}, t("no_picture")), picture && overlay, drawn);
     const legend = make("span.legend-name", { "aria-live": "polite" });
     const slider = make("input", {
       type: "range", min: 0, max: 100, value: opacity, "aria-label": t("opacity"),
@@ -84,10 +86,14 @@ export function studyView(root, uid, configuration) {
       },
     });
     const off = make("button", { type: "button", onclick: () => showMap(null) }, t("map_off"));
-    const controls = make("div.controls", {},
-      make("label", {}, make("span", {}, t("opacity")), slider),
-      make("span.legend", { "aria-hidden": "true" }), legend, off,
-      make("p.quiet", {}, t("map_meaning")));
+    const hasMap = configuration.heat_maps && shown.findings.some((one) => one.heat_map);
+    const controls = (hasMap || anatomy) && make("div.controls", {},
+      anatomy && outlinesSwitch(drawn, anatomy, shown.view, outlined, (is) => { outlined = is; }),
+      hasMap && [
+        make("label", {}, make("span", {}, t("opacity")), slider),
+        make("span.legend", { "aria-hidden": "true" }), legend, off,
+        make("p.quiet", {}, t("map_meaning"), " ", mapError(shown.localisation)),
+      ]);
     const listeners = [];
     function showMap(label) {
       map = label;
@@ -133,6 +139,15 @@ export function studyView(root, uid, configuration) {
       abort.abort();
     },
   };
+}
+
+/** How far the maps were measured to be from a radiologist's boxes, beside the map's switch. */
+function mapError(measured) {
+  if (!measured) return t("map_unmeasured");
+  return t("map_error", {
+    hits: measured.hits, films: measured.films, distance: percent(measured.centre_distance),
+    other: measured.hits_by_other_maps === null ? "?" : Math.round(measured.hits_by_other_maps),
+  });
 }
 
 const back = () => make("a.back", { href: "/", "data-link": true }, `← ${t("back")}`);

@@ -18,6 +18,7 @@ from pydicom.uid import (
 )
 
 from tests.inference.results.studies import (
+    make_anatomy,
     make_map,
     make_picture,
     make_refusal,
@@ -104,6 +105,10 @@ def studies() -> Mapping[str, StudyResult]:
             key_objects=True,
         ),
         "bare header": make_study(make_picture(source=_bare_source()), key_objects=True),
+        "ratio": make_study(
+            make_picture({"Effusion": 0.1}, source=make_source(12), anatomy=make_anatomy()),
+            make_picture(source=make_source(12, 2), notes=(turned,), anatomy=make_anatomy(0.6)),
+        ),
         "frames": make_study(make_picture(source=_frames_source()), key_objects=True),
     }
 

@@ -12,6 +12,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from vigil.anatomy import Anatomy
 from vigil.errors import RefusalCode
 from vigil.phantom import Phantom, make_phantom
 from vigil.phantom.dicom import make_uid, write_dx
@@ -47,6 +48,28 @@ def make_map(x: float = 0.3, y: float = 0.7, spread: float = 0.1) -> NDArray[np.
     return (0.05 + 0.9 * np.exp(-distance / (2 * spread**2))).astype(np.float32)
 
 
+def make_anatomy(ratio: float = 0.543) -> Anatomy:
+    """Return two lungs and a heart, whose diameters are those of the ratio."""
+    left, right = 0.1, 0.9
+    end = 0.35 + ratio * (right - left)
+    box = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.0, 0.0))
+    shapes = [
+        np.array([(x + w * width, y + h * height) for w, h in box])
+        for x, y, width, height in (
+            (left, 0.2, 0.3, 0.6), (0.6, 0.2, 0.3, 0.6), (0.35, 0.45, end - 0.35, 0.3),
+        )
+    ]  # fmt: skip
+    return Anatomy(
+        lungs=(shapes[0], shapes[1]),
+        heart=shapes[2],
+        lungs_area=0.36,
+        lungs_cut=0.0,
+        heart_line=((0.35, 0.6), (end, 0.6)),
+        thorax_line=((left, 0.7), (right, 0.7)),
+        ratio=ratio,
+    )
+
+
 def make_picture(
     probabilities: Mapping[str, float] | None = None,
     *,
@@ -56,6 +79,7 @@ def make_picture(
     withheld: Mapping[str, str] | None = None,
     threshold: float = 0.5,
     analysed_at: datetime = TIMESTAMP,
+    anatomy: Anatomy | None = None,
 ) -> PictureResult:
     """Return an analysed picture: what is at or over the threshold is flagged and has a map."""
     probabilities = {"Effusion": 0.914, "Mass": 0.12} if probabilities is None else probabilities
@@ -75,6 +99,7 @@ def make_picture(
         notes=notes,
         maps={flag.label: make_map() for flag in flags} if maps is None else maps,
         pixels=(phantom.pixels.astype(np.uint32) * 16).astype(np.uint16),
+        anatomy=anatomy,
     )
 
 

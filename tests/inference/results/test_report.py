@@ -28,6 +28,7 @@ from tests.inference.results.studies import (
 from vigil.errors import RefusalCode
 from vigil.findings import CONCEPTS, LABELS
 from vigil.gate import OWN_MANUFACTURER
+from vigil.heat_map import outline_of
 from vigil.triage import Flag, Priority
 from vigil.triager import TriageResult
 from vigil_inference.results import (
@@ -41,7 +42,7 @@ from vigil_inference.results import (
     to_bytes,
 )
 from vigil_inference.results.document import identify_coding_schemes
-from vigil_inference.results.region import Correction, outline_of, to_source
+from vigil_inference.results.region import Correction, to_source
 
 
 def read_back(study: StudyResult) -> Dataset:

@@ -65,7 +65,7 @@ def test_dsrdump_reads_every_report(files: Mapping[str, Files], name: str):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", ["all labels", "negative"])
+@pytest.mark.parametrize("name", ["all labels", "negative", "ratio"])
 def test_pixelmed_finds_no_error_and_no_warning_where_a_template_is_claimed(
     files: Mapping[str, Files], name: str
 ):

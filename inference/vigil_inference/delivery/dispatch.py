@@ -1,0 +1,339 @@
+"""The threads of delivery: one releases results, one for each destination takes its steps.
+
+A destination that hangs holds up nobody but itself. What a thread does next always comes from the
+database, so a command line in another process, another node or a restart needs no word with it.
+"""
+
+import random
+import threading
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from vigil_inference.delivery.commitment import CommitmentListener
+from vigil_inference.delivery.desk import Desk
+from vigil_inference.delivery.destinations import (
+    AnyDestination,
+    DicomDestination,
+    DicomWebDestination,
+    FolderDestination,
+)
+from vigil_inference.delivery.dicom_peer import DicomPeer
+from vigil_inference.delivery.dicomweb_peer import DicomWebPeer
+from vigil_inference.delivery.folder_peer import FolderPeer
+from vigil_inference.delivery.ledger import Ledger, Parcel, Step
+from vigil_inference.delivery.peers import Answer, Peer, Verdict
+from vigil_inference.delivery.release import DueStudy, Overtaken, Release
+from vigil_inference.delivery.webhook import WebhookPeer
+from vigil_inference.intake import errno_name
+from vigil_inference.pictures import PictureStore
+from vigil_inference.settings import Settings
+from vigil_inference.store import Store
+from vigil_inference.study_results import ResultsUnavailable
+
+log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 1.0
+_FIRST_CHECK_SECONDS, _LONGEST_CHECK_SECONDS = 2.0, 60.0
+_MOST_BUILDS = 8
+
+
+def backoff_seconds(attempts: int, first: float, longest: float) -> float:
+    """Return a wait that doubles with each attempt, up to a longest, and half of it by chance.
+
+    The chance keeps all that failed together from coming back together.
+    """
+    whole = min(longest, first * 2.0 ** min(attempts - 1, 32))
+    return whole * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+class Delivery:
+    """Releases results and delivers them.
+
+    Parameters
+    ----------
+    store, pictures
+        Where results come from.
+    settings
+        Destinations, rules and waits.
+    """
+
+    def __init__(self, store: Store, pictures: PictureStore, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._release = Release(store, pictures, settings)
+        self.desk = Desk(store)
+        self.ledger = Ledger(store, give_up_seconds=settings.delivery_give_up_seconds)
+        self._stopping = threading.Event()
+        owner = uuid.uuid4().hex
+        self._couriers = [
+            _Courier(destination, self._peer(destination), self.ledger, settings, owner)
+            for destination in settings.destinations
+        ]
+        self._owner = owner
+        self.commitments: CommitmentListener | None = None
+        if settings.dicom_commitment_port is not None:
+            self.commitments = CommitmentListener(
+                settings.dicom_host,
+                settings.dicom_commitment_port,
+                settings.dicom_ae_title,
+                self.ledger,
+                lambda attempts: backoff_seconds(
+                    attempts, settings.delivery_retry_seconds, settings.delivery_retry_most_seconds
+                ),
+            )
+        self._threads = [
+            threading.Thread(target=self._release_all, name="release", daemon=True),
+            threading.Thread(target=self._keep_leases, name="delivery-leases", daemon=True),
+            *(
+                threading.Thread(
+                    target=courier.work, args=(self._stopping,), name=f"deliver-{n}", daemon=True
+                )
+                for n, courier in enumerate(self._couriers)
+            ),
+        ]
+
+    def start(self) -> None:
+        """Take up what was left and go on.
+
+        Raises
+        ------
+        StorageError
+            If the port for storage commitment reports is taken.
+        """
+        if self.commitments is not None:
+            self.commitments.start()
+        if self._store.engine.dialect.name == "sqlite":
+            # One service a database: whoever had leased anything is gone.
+            self.ledger.release_leases()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout_seconds: float = 10.0) -> None:
+        """Finish the steps in work; one that hangs is taken up again by the next start."""
+        self._stopping.set()
+        until = datetime.now(UTC) + timedelta(seconds=timeout_seconds)
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, (until - datetime.now(UTC)).total_seconds()))
+        if self.commitments is not None:
+            self.commitments.stop()
+
+    def _peer(self, destination: AnyDestination) -> Peer:
+        settings = self._settings
+        if isinstance(destination, DicomDestination):
+            return DicomPeer(
+                destination, settings.dicom_ae_title, settings.data_dir, self.ledger.note_commitment
+            )
+        if isinstance(destination, DicomWebDestination):
+            return DicomWebPeer(destination, settings.data_dir)
+        if isinstance(destination, FolderDestination):
+            return FolderPeer(destination, settings.data_dir)
+        return WebhookPeer(destination)
+
+    def _keep_leases(self) -> None:
+        while not self._stopping.wait(self.ledger.lease_seconds / 4):
+            in_work = [n for courier in self._couriers if (n := courier.current) is not None]
+            if not in_work:
+                continue
+            try:
+                self.ledger.renew(self._owner, in_work)
+            except (SQLAlchemyError, TimeoutError) as error:
+                log.error("leases_not_renewed", error=type(error).__name__)
+
+    def _release_all(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                due = self._release.due()
+            except (SQLAlchemyError, TimeoutError) as error:
+                log.error("release_failed", error=type(error).__name__)
+                due = []
+            for study in due:
+                if self._stopping.is_set():
+                    return
+                self._release_one(study)
+            self._stopping.wait(_LOOK_SECONDS)
+
+    def _release_one(self, due: DueStudy) -> None:
+        try:
+            if self._release.release(due):
+                log.info("results_released", study=due.study_id)
+            return
+        except Overtaken:
+            return
+        except ResultsUnavailable as error:
+            problem = str(error)
+        except (SQLAlchemyError, TimeoutError) as error:
+            log.error("release_failed", study=due.study_id, error=type(error).__name__)
+            self._stopping.wait(_LOOK_SECONDS)
+            return
+        except OSError as error:
+            problem = f"the results cannot be kept ({errno_name(error)})"
+        except Exception as error:  # a header that the builder cannot take must not stop the others
+            problem = f"the results cannot be built ({type(error).__name__})"
+        log.error("results_not_released", study=due.study_id, attempts=due.attempts + 1)
+        settings = self._settings
+        wait = backoff_seconds(
+            due.attempts + 1, settings.delivery_retry_seconds, settings.delivery_retry_most_seconds
+        )
+        retry_at = datetime.now(UTC) + timedelta(seconds=wait)
+        try:
+            self._release.put_off(
+                due, problem, retry_at if due.attempts + 1 < _MOST_BUILDS else None
+            )
+        except (SQLAlchemyError, TimeoutError) as error:
+            log.error("release_failed", study=due.study_id, error=type(error).__name__)
+            self._stopping.wait(_LOOK_SECONDS)
+
+
+class _Courier:
+    """Takes the steps of one destination's deliveries, one after the other."""
+
+    def __init__(
+        self,
+        destination: AnyDestination,
+        peer: Peer,
+        ledger: Ledger,
+        settings: Settings,
+        owner: str,
+    ) -> None:
+        self._destination = destination
+        self._peer = peer
+        self._ledger = ledger
+        self._settings = settings
+        self._owner = owner
+        self.current: int | None = None
+        """The delivery in work, whose lease is to be renewed."""
+
+    def work(self, stopping: threading.Event) -> None:
+        """Take steps until told to stop."""
+        while not stopping.is_set():
+            try:
+                if not self._take_one():
+                    self._peer.close()
+                    stopping.wait(_LOOK_SECONDS)
+            except (SQLAlchemyError, TimeoutError) as error:
+                log.error("delivery_put_off", error=type(error).__name__)
+                stopping.wait(_LOOK_SECONDS)
+            except Exception as error:  # the thread must live; the lease ends, another try is made
+                log.error("courier_failed", error=type(error).__name__)
+                stopping.wait(_LOOK_SECONDS)
+        self._peer.close()
+
+    def _take_one(self) -> bool:
+        with_proof = self._destination.proof != "none"
+        parcel = self._ledger.claim(self._destination.name, self._owner, with_proof=with_proof)
+        if parcel is None:
+            return False
+        self.current = parcel.delivery_id
+        try:
+            if parcel.step is Step.PROVE:
+                self._prove(parcel)
+            else:
+                self._send(parcel)
+        finally:
+            self.current = None
+        return True
+
+    def _send(self, parcel: Parcel) -> None:
+        if parcel.was_interrupted and self._is_held(parcel):
+            self._ledger.delivered(parcel, "FOUND", "it was found where an earlier attempt ended")
+            self._tell(parcel, "delivered", "FOUND")
+            return
+        answer = self._ask(self._peer.send, parcel)
+        if answer.verdict is Verdict.ACCEPTED:
+            self._ledger.sent(parcel, answer.code, answer.reason)
+            self._tell(parcel, "sent", answer.code)
+        elif answer.verdict is Verdict.REFUSED:
+            self._fail(parcel, answer)
+        elif datetime.now(UTC) >= parcel.give_up_at:
+            self._fail(parcel, answer, f"given up after {parcel.attempts} attempts: ")
+        else:
+            wait = self._backoff(parcel.attempts)
+            self._ledger.put_off(parcel, wait, answer.code, answer.reason)
+            self._tell(parcel, "put_off", answer.code)
+
+    def _prove(self, parcel: Parcel) -> None:
+        settings = self._settings
+        answer = self._ask(self._peer.prove, parcel)
+        sent_at = parcel.sent_at or datetime.now(UTC)
+        waited = (datetime.now(UTC) - sent_at).total_seconds()
+        if answer.verdict is Verdict.HELD:
+            self._ledger.delivered(parcel, answer.code, answer.reason)
+            self._tell(parcel, "delivered", answer.code)
+        elif answer.verdict is Verdict.AWAITED:
+            rest = max(1.0, settings.delivery_give_up_seconds - waited)
+            self._ledger.put_off(parcel, rest, answer.code, answer.reason)
+        elif answer.verdict is Verdict.NOT_HELD and self._is_lost(parcel, waited):
+            if datetime.now(UTC) < parcel.give_up_at:
+                wait = self._backoff(parcel.attempts)
+                self._ledger.send_again(parcel, wait, answer.code, answer.reason)
+                self._tell(parcel, "sent_again", answer.code)
+            else:
+                self._fail(parcel, answer, "acknowledged, but not held: ")
+        elif waited >= settings.delivery_give_up_seconds:
+            self._fail(parcel, answer, "acknowledged, but never proved: ")
+        else:
+            is_empty = answer.verdict is Verdict.NOT_HELD
+            self._ledger.put_off(
+                parcel, self._check_wait(parcel, is_empty=is_empty), answer.code, answer.reason
+            )
+
+    def _is_lost(self, parcel: Parcel, waited: float) -> bool:
+        """Return whether a destination had time enough to show what it took."""
+        return bool(parcel.commitment_uid) or waited >= self._settings.delivery_proof_seconds
+
+    def _check_wait(self, parcel: Parcel, *, is_empty: bool) -> float:
+        """Return when to ask again: soon for what is not shown yet, later for one in trouble."""
+        if is_empty:
+            return backoff_seconds(parcel.checks + 1, _FIRST_CHECK_SECONDS, _LONGEST_CHECK_SECONDS)
+        return self._backoff(parcel.checks + 1)
+
+    def _is_held(self, parcel: Parcel) -> bool:
+        """Return whether a destination holds what an interrupted attempt may have left there.
+
+        A destination that can only commit itself later is sent the same object again.
+        """
+        if self._destination.proof in ("none", "storage-commitment"):
+            return False
+        return self._ask(self._peer.prove, parcel).verdict is Verdict.HELD
+
+    def _ask(self, step: Callable[[Parcel], Answer], parcel: Parcel) -> Answer:
+        try:
+            return step(parcel)
+        except FileNotFoundError:
+            reason = "the result's kept file is not there"
+            return Answer(Verdict.REFUSED, "RESULT_MISSING", reason)
+        except OSError as error:
+            return Answer(Verdict.LATER, errno_name(error), f"failed here ({errno_name(error)})")
+        except Exception as error:  # a library's own failure must not lose the delivery
+            log.error("delivery_crashed", delivery=parcel.delivery_id, error=type(error).__name__)
+            reason = f"failed inside the program ({type(error).__name__})"
+            return Answer(Verdict.LATER, "INTERNAL_ERROR", reason)
+
+    def _fail(self, parcel: Parcel, answer: Answer, why: str = "") -> None:
+        self._ledger.fail(parcel, answer.code, why + answer.reason)
+        log.error(
+            "delivery_failed",
+            delivery=parcel.delivery_id,
+            destination=self._destination.name,
+            code=answer.code,
+        )
+
+    def _backoff(self, attempts: int) -> float:
+        settings = self._settings
+        return backoff_seconds(
+            attempts, settings.delivery_retry_seconds, settings.delivery_retry_most_seconds
+        )
+
+    def _tell(self, parcel: Parcel, event: str, code: str) -> None:
+        log.info(
+            f"delivery_{event}",
+            delivery=parcel.delivery_id,
+            destination=self._destination.name,
+            attempts=parcel.attempts,
+            code=code,
+        )

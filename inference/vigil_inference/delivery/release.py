@@ -1,0 +1,360 @@
+"""Releasing a study's results: built once it is quiet, kept as bytes, and due to be delivered.
+
+A release is one transaction: the set, its objects, their deliveries, and the end of the study's
+mark. The bytes are on disk before it, under their own digest, so that a process that dies in
+between leaves nothing but a file that the next attempt writes again.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    KeyObjectSelectionDocumentStorage,
+    SecondaryCaptureImageStorage,
+)
+from sqlalchemy import exists, select, update
+from sqlalchemy.orm import Session
+
+import vigil
+from vigil_inference.delivery.destinations import AnyDestination, ResultKind
+from vigil_inference.delivery.durable import write_durably
+from vigil_inference.delivery.rules import StudyFacts, destinations_of
+from vigil_inference.delivery.states import DeliveryState
+from vigil_inference.delivery.tables import Delivery, ResultObject, ResultSet
+from vigil_inference.pictures import PictureStore
+from vigil_inference.records import AnalysisRecord
+from vigil_inference.settings import Settings
+from vigil_inference.store import Store
+from vigil_inference.study_results import (
+    LastRelease,
+    basis_of,
+    build_study_objects,
+    last_release,
+)
+from vigil_inference.tables import Instance, State, Study
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+log = structlog.get_logger(__name__)
+
+FOLDER = "results"
+KINDS: dict[str, ResultKind] = {
+    Comprehensive3DSRStorage: "report",
+    SecondaryCaptureImageStorage: "capture",
+    KeyObjectSelectionDocumentStorage: "key_objects",
+}
+_MOST_AT_ONCE = 16
+
+
+class Overtaken(Exception):
+    """Another picture was answered, or another node was faster: look at the study again."""
+
+
+@dataclass(frozen=True)
+class DueStudy:
+    """A quiet study whose results wait to be released."""
+
+    study_id: int
+    study_instance_uid: str
+    release_due_at: datetime
+    attempts: int
+
+
+@dataclass(frozen=True)
+class _Kept:
+    kind: ResultKind
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    instance_number: int
+    file_path: str
+    sha256: str
+    size_bytes: int
+
+
+class Release:
+    """Finds quiet studies and releases their results.
+
+    Parameters
+    ----------
+    store, pictures
+        Where results come from.
+    settings
+        The site's: quiet period, options of the results, destinations and rules.
+    """
+
+    def __init__(self, store: Store, pictures: PictureStore, settings: Settings) -> None:
+        self._store = store
+        self._pictures = pictures
+        self._settings = settings
+        self._destinations: Sequence[AnyDestination] = settings.destinations
+
+    def due(self) -> list[DueStudy]:
+        """Return quiet studies whose pictures are all answered, the most urgent first."""
+        now = datetime.now(UTC)
+        quiet_since = now - timedelta(seconds=self._settings.result_quiet_seconds)
+        stirring = exists().where(
+            Instance.study_id == Study.id,
+            (Instance.state == State.RECEIVED.value) | (Instance.received_at > quiet_since),
+        )
+        statement = (
+            select(Study.id, Study.study_instance_uid, Study.release_due_at, Study.release_attempts)
+            .where(Study.release_due_at <= now, ~stirring)
+            .order_by(Study.reading_order, Study.release_due_at)
+            .limit(_MOST_AT_ONCE)
+        )
+        with self._store.reading() as session:
+            return [
+                DueStudy(study_id, uid, due_at, attempts)
+                for study_id, uid, due_at, attempts in session.execute(statement)
+                if due_at is not None
+            ]
+
+    def release(self, due: DueStudy) -> bool:
+        """Build, keep and record a study's results; return whether there was anything new.
+
+        Raises
+        ------
+        ResultsUnavailable
+            If they cannot be built.
+        OSError
+            If their bytes cannot be kept.
+        Overtaken
+            If the study changed meanwhile.
+        """
+        study, rows, previous = self._read(due.study_id)
+        wanted = self._destinations_of(study, rows)
+        basis = basis_of(rows)
+        if not wanted or (previous is not None and previous.basis == basis):
+            self._end(due)
+            return False
+        predecessor = None if previous is None else previous.report
+        documents = build_study_objects(
+            self._store, self._pictures, self._settings, due.study_instance_uid, predecessor
+        )
+        kept = [self._keep(document) for document in documents]
+        number = 1 if previous is None else previous.number + 1
+        message_id = f"msg_{uuid.uuid4().hex}"
+        superseded = None if predecessor is None else predecessor.sop_instance_uid
+        message = self._message(study, rows, kept, number, message_id, superseded)
+        result_set = ResultSet(
+            study_id=study.id,
+            number=number,
+            basis=basis,
+            objects=[item.sop_instance_uid for item in kept],
+            message_id=message_id,
+            message=message,
+            released_at=datetime.now(UTC),
+        )
+        self._record(due, result_set, kept, wanted)
+        return True
+
+    def put_off(self, due: DueStudy, problem: str, retry_at: datetime | None) -> None:
+        """Remember why a study's results could not be released; None is not tried again."""
+        with self._store.writing() as session:
+            session.execute(
+                update(Study)
+                .where(Study.id == due.study_id, Study.release_due_at == due.release_due_at)
+                .values(
+                    release_due_at=retry_at,
+                    release_attempts=due.attempts + 1,
+                    release_problem=problem[:500],
+                )
+            )
+
+    def _read(self, study_id: int) -> tuple[Study, Sequence[Instance], LastRelease | None]:
+        with self._store.reading() as session:
+            study = session.scalars(select(Study).where(Study.id == study_id)).one()
+            rows = session.scalars(
+                select(Instance).where(Instance.study_id == study_id).order_by(Instance.id)
+            ).all()
+            return study, rows, last_release(session, study_id)
+
+    def _destinations_of(self, study: Study, rows: Iterable[Instance]) -> list[AnyDestination]:
+        """Return where a study's results go: by rule, and wherever an earlier release went.
+
+        There it would otherwise stand uncorrected.
+        """
+        facts = facts_of(study, rows)
+        names = set(destinations_of(self._destinations, self._settings.delivery_rules, facts))
+        with self._store.reading() as session:
+            names |= set(
+                session.scalars(
+                    select(Delivery.destination).where(Delivery.study_id == study.id).distinct()
+                )
+            )
+        return [destination for destination in self._destinations if destination.name in names]
+
+    def _keep(self, document: "Dataset") -> _Kept:
+        from vigil_inference.results import to_bytes
+
+        content = to_bytes(document)
+        sha256 = hashlib.sha256(content).hexdigest()
+        data_dir = self._settings.data_dir
+        path = data_dir / FOLDER / sha256[:2] / f"{sha256}.dcm"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(path, content, path.with_name(f"{uuid.uuid4().hex}.part"))
+        return _Kept(
+            kind=KINDS[document.SOPClassUID],
+            sop_class_uid=str(document.SOPClassUID),
+            sop_instance_uid=str(document.SOPInstanceUID),
+            series_instance_uid=str(document.SeriesInstanceUID),
+            instance_number=int(document.InstanceNumber or 1),
+            file_path=path.relative_to(data_dir).as_posix(),
+            sha256=sha256,
+            size_bytes=len(content),
+        )
+
+    def _record(
+        self,
+        due: DueStudy,
+        result_set: ResultSet,
+        kept: Iterable[_Kept],
+        wanted: Iterable[AnyDestination],
+    ) -> None:
+        with self._store.writing() as session:
+            self._end_in(session, due)
+            session.add(result_set)
+            session.flush()
+            objects = [_record_object(session, item, result_set.id) for item in kept]
+            for destination in wanted:
+                if not destination.has_objects:
+                    _plan(session, result_set, destination.name, None)
+                for item in objects:
+                    if item.kind in destination.objects:
+                        _plan(session, result_set, destination.name, item)
+
+    def _end(self, due: DueStudy) -> None:
+        with self._store.writing() as session:
+            self._end_in(session, due)
+
+    def _end_in(self, session: Session, due: DueStudy) -> None:
+        """Take the mark from the study, first of all: the row's lock keeps other nodes out."""
+        ended = session.execute(
+            update(Study)
+            .where(Study.id == due.study_id, Study.release_due_at == due.release_due_at)
+            .values(release_due_at=None, release_attempts=0, release_problem="")
+            .returning(Study.id)
+        ).first()
+        if ended is None:
+            raise Overtaken
+
+    def _message(
+        self,
+        study: Study,
+        rows: Iterable[Instance],
+        kept: Iterable[_Kept],
+        number: int,
+        message_id: str,
+        superseded: str | None,
+    ) -> str:
+        """Return the webhook's body: no name, no birth date, no patient's number."""
+        records = [AnalysisRecord.model_validate(row.result) for row in rows]
+        best: dict[str, float] = {}
+        for record in records:
+            for finding in record.findings:
+                if finding.flagged and finding.probability is not None:
+                    best[finding.label] = max(finding.probability, best.get(finding.label, 0.0))
+        with_findings = self._settings.result_profile == "findings"
+        report = next((item for item in kept if item.kind == "report"), None)
+        bundles = {row.bundle_digest: row.bundle_id for row in rows if row.bundle_digest}
+        content = {
+            "type": "study.released",
+            "id": message_id,
+            "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+            "data": {
+                "study_instance_uid": study.study_instance_uid,
+                "accession_number": study.accession_number,
+                "release": number,
+                "priority": study.priority.value,
+                "flagged": bool(best),
+                "findings": [
+                    {"label": label, "probability": round(probability, 4)}
+                    for label, probability in sorted(best.items())
+                ]
+                if with_findings
+                else None,
+                "not_analysed": sorted({record.code for record in records if record.code}),
+                "report_sop_instance_uid": None if report is None else report.sop_instance_uid,
+                "supersedes_sop_instance_uid": superseded,
+                "objects": [item.sop_instance_uid for item in kept],
+                "bundles": [{"id": name, "sha256": digest} for digest, name in bundles.items()],
+                "software_version": vigil.__version__,
+                "site": self._settings.site,
+                "notice": vigil.RESEARCH_USE,
+            },
+        }
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def facts_of(study: Study, rows: Iterable[Instance]) -> StudyFacts:
+    """Return what rules may ask of a study that is recorded."""
+    findings = set()
+    sources = set()
+    for row in rows:
+        sources.add(row.calling_ae_title or row.door)
+        if row.result is not None:
+            record = AnalysisRecord.model_validate(row.result)
+            findings |= {finding.label for finding in record.findings if finding.flagged}
+    return StudyFacts(
+        frozenset(sources), study.institution_name, frozenset(findings), study.priority
+    )
+
+
+def _record_object(session: Session, item: _Kept, result_set_id: int) -> ResultObject:
+    """Return an object's row; one of an earlier release is the same object with the same bytes."""
+    row = session.scalars(
+        select(ResultObject).where(ResultObject.sop_instance_uid == item.sop_instance_uid)
+    ).one_or_none()
+    if row is None:
+        row = ResultObject(
+            result_set_id=result_set_id,
+            kind=item.kind,
+            sop_class_uid=item.sop_class_uid,
+            sop_instance_uid=item.sop_instance_uid,
+            series_instance_uid=item.series_instance_uid,
+            instance_number=item.instance_number,
+            file_path=item.file_path,
+            sha256=item.sha256,
+            size_bytes=item.size_bytes,
+        )
+        session.add(row)
+        session.flush()
+    elif row.sha256 != item.sha256:
+        # Drawn by another version of a library: under one UID the first bytes are the object.
+        log.warning("result_kept_as_first_released", object=row.id)
+    return row
+
+
+def _plan(
+    session: Session, result_set: ResultSet, destination: str, item: ResultObject | None
+) -> None:
+    """Add a delivery, unless this subject goes or went to that destination already."""
+    subject = result_set.message_id if item is None else item.sop_instance_uid
+    known = session.scalar(
+        select(Delivery.id).where(Delivery.destination == destination, Delivery.subject == subject)
+    )
+    if known is not None:
+        return
+    now = datetime.now(UTC)
+    session.add(
+        Delivery(
+            study_id=result_set.study_id,
+            result_set_id=result_set.id,
+            result_object_id=None if item is None else item.id,
+            destination=destination,
+            subject=subject,
+            state=DeliveryState.PENDING.value,
+            created_at=now,
+            due_at=now,
+        )
+    )

@@ -1,0 +1,103 @@
+"""When a study's results are released, and where they go."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import Dataset, dcmread
+from sqlalchemy import select
+
+from tests.inference.delivery.conftest import Site
+from vigil_inference.tables import Study
+
+StartSite = Callable[..., Site]
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Path:
+    folder = tmp_path / "share"
+    folder.mkdir()
+    return folder
+
+
+def to(folder: Path) -> dict[str, Any]:
+    return {"name": "share", "kind": "folder", "path": str(folder), "objects": ["report"]}
+
+
+def reports(folder: Path) -> list[Dataset]:
+    found = [dcmread(path) for path in folder.glob("*.dcm")]
+    return sorted(found, key=lambda report: report.InstanceNumber)
+
+
+def comments(report: Dataset) -> str:
+    return " ".join(str(item.TextValue) for item in _items(report) if item.ValueType == "TEXT")
+
+
+def _items(item: Dataset) -> list[Dataset]:
+    children = list(item.get("ContentSequence", ()))
+    return children + [deeper for child in children for deeper in _items(child)]
+
+
+def test_a_study_is_released_once_it_is_quiet_and_each_picture_starts_the_wait_anew(
+    start_site: StartSite, share: Path
+) -> None:
+    site = start_site(to(share), result_quiet_seconds=4)
+    study = site.receive("0.95")
+    time.sleep(2)
+    site.receive("0.1", StudyInstanceUID=study)
+    last = time.monotonic()
+    site.wait_for("DELIVERED")
+    assert time.monotonic() - last >= 4
+    [report] = reports(share)
+    [evidence] = report.CurrentRequestedProcedureEvidenceSequence
+    assert sum(len(s.ReferencedSOPSequence) for s in evidence.ReferencedSeriesSequence) == 2
+
+
+def test_where_an_earlier_report_went_its_correction_goes_whatever_the_rules_say_by_then(
+    start_site: StartSite, share: Path
+) -> None:
+    rules = [{"to": ["share"], "priorities": ["NOT_ANALYSED"]}]
+    site = start_site(to(share), delivery_rules=rules)
+    site.receive("0.6")
+    study = site.receive("NOT_CHEST")
+    site.wait_for("DELIVERED", study=study)
+    site.receive("0.6", StudyInstanceUID=study)
+    site.wait_for("DELIVERED", "DELIVERED")
+    first, second = reports(share)
+    assert {first.StudyInstanceUID, second.StudyInstanceUID} == {study}
+    [named] = second.PredecessorDocumentsSequence
+    [document] = named.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert document.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert "URGENT" in comments(second)
+
+
+def test_a_study_that_the_program_failed_on_has_a_report_that_says_so(
+    start_site: StartSite, share: Path
+) -> None:
+    site = start_site(to(share))
+    site.receive("CRASH")
+    site.wait_for("DELIVERED")
+    [report] = reports(share)
+    assert "INTERNAL_ERROR" in comments(report)
+
+
+def test_what_no_rule_sends_is_not_built_and_a_later_destination_gets_no_old_study(
+    start_site: StartSite, share: Path
+) -> None:
+    site = start_site()
+    study = site.receive("0.95")
+
+    def is_settled() -> bool:
+        with site.service.store.reading() as session:
+            row = session.scalars(select(Study)).one()
+            return row.state == "analysed" and row.release_due_at is None
+
+    site.wait_until(is_settled)
+    assert not (site.service.settings.data_dir / "results").exists()
+    site.service.stop()
+    again = start_site(to(share))
+    again.receive("0.95")
+    [row] = again.wait_for("DELIVERED")
+    assert row.study_instance_uid != study

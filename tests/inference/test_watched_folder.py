@@ -1,0 +1,197 @@
+import shutil
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from pydicom import dcmread
+from pydicom.uid import RLELossless
+from sqlalchemy import select
+
+from tests.inference.conftest import FakeModel, MakeFile, Until, make_dataset
+from vigil.errors import StorageError
+from vigil_inference.service import Service
+from vigil_inference.settings import Settings
+from vigil_inference.tables import Instance
+from vigil_inference.watched_folder import WatchedFolder, is_cut_short
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def watched(folder: Path, service: Service) -> WatchedFolder:
+    return WatchedFolder(folder, service.intake, settle_seconds=0.0)
+
+
+def put(path: Path, folder: Path, name: str = "") -> Path:
+    return Path(shutil.copyfile(path, folder / (name or path.name)))
+
+
+def held(service: Service) -> list[str]:
+    with service.store.reading() as session:
+        return list(session.scalars(select(Instance.sop_instance_uid)))
+
+
+def refused(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "refused").iterdir())
+
+
+def test_a_file_is_taken_recorded_and_removed(
+    watched: WatchedFolder, folder: Path, service: Service, make_file: MakeFile
+) -> None:
+    (folder / "ward 3").mkdir()
+    path = put(make_file(), folder / "ward 3")
+    uid = dcmread(path).SOPInstanceUID
+    assert watched.look() == 1
+    assert held(service) == [uid]
+    assert not path.exists()
+    with service.store.reading() as session:
+        row = session.scalars(select(Instance)).one()
+    assert row.door == "FOLDER"
+    assert (service.settings.data_dir / row.file_path).stat().st_nlink == 1
+
+
+def test_a_file_that_still_grows_is_left_alone(
+    folder: Path, service: Service, make_file: MakeFile
+) -> None:
+    watched = WatchedFolder(folder, service.intake, settle_seconds=0.3)
+    content = make_file().read_bytes()
+    path = folder / "growing.dcm"
+    for end in (300, 600, len(content)):
+        path.write_bytes(content[:end])
+        assert watched.look() == 0
+        time.sleep(0.15)
+    time.sleep(0.35)
+    assert watched.look() == 1
+    assert len(held(service)) == 1
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_file_that_was_cut_short_waits_and_is_then_refused(
+    folder: Path, service: Service, tmp_path: Path, compressed: bool
+) -> None:
+    dataset = make_dataset()
+    if compressed:
+        dataset.compress(RLELossless)
+    whole = tmp_path / "whole.dcm"
+    dataset.save_as(whole, enforce_file_format=True)
+    assert not is_cut_short(whole)
+    path = folder / "short.dcm"
+    path.write_bytes(whole.read_bytes()[:-40])
+    assert is_cut_short(path)
+    watched = WatchedFolder(folder, service.intake, settle_seconds=0.05)
+    watched.look()
+    time.sleep(0.1)
+    assert watched.look() == 0
+    assert path.exists()
+    time.sleep(0.6)
+    assert watched.look() == 0
+    assert refused(folder) == ["short.dcm", "short.dcm.txt"]
+    assert held(service) == []
+
+
+def test_what_cannot_be_read_goes_beside_a_note_that_says_why(
+    watched: WatchedFolder, folder: Path, service: Service
+) -> None:
+    for _ in range(2):
+        (folder / "letter.doc").write_bytes(b"no DICOM")
+        assert watched.look() == 0
+    names = ["1-letter.doc", "1-letter.doc.txt", "letter.doc", "letter.doc.txt"]
+    assert refused(folder) == names
+    assert "OBJECT_UNREADABLE" in (folder / "refused" / "letter.doc.txt").read_text()
+    assert (folder / "refused" / "letter.doc").read_bytes() == b"no DICOM"
+    assert watched.look() == 0
+    assert refused(folder) == names
+
+
+def test_other_bytes_under_a_known_uid_are_not_deleted(
+    watched: WatchedFolder, folder: Path, service: Service, make_file: MakeFile
+) -> None:
+    path = make_file()
+    put(path, folder)
+    watched.look()
+    dataset = dcmread(path)
+    dataset.PatientID = "P2"
+    dataset.save_as(folder / "other.dcm")
+    assert watched.look() == 0
+    assert refused(folder) == ["other.dcm", "other.dcm.txt"]
+
+
+def test_a_file_that_was_taken_before_a_crash_is_only_removed(
+    watched: WatchedFolder, folder: Path, service: Service, make_file: MakeFile
+) -> None:
+    path = make_file()
+    for _ in range(2):
+        put(path, folder)
+        assert watched.look() == 1
+    assert len(held(service)) == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_a_full_disk_leaves_all_files_for_the_next_look(
+    watched: WatchedFolder,
+    folder: Path,
+    service: Service,
+    make_file: MakeFile,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full() -> NoReturn:
+        raise StorageError("the disk is full")
+
+    for _ in range(2):
+        put(make_file(), folder)
+    monkeypatch.setattr(service.intake, "check_space", full)
+    assert watched.look() == 0
+    assert len(list(folder.iterdir())) == 2
+    monkeypatch.undo()
+    assert watched.look() == 2
+
+
+def test_a_file_that_cannot_be_removed_is_taken_once(
+    watched: WatchedFolder,
+    folder: Path,
+    service: Service,
+    make_file: MakeFile,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = put(make_file(), folder)
+    unlink = Path.unlink
+
+    def read_only(self: Path, missing_ok: bool = False) -> None:
+        if self == path:
+            raise PermissionError(1, "read only")
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", read_only)
+    assert [watched.look(), watched.look()] == [1, 0]
+    assert path.exists()
+
+
+def test_hidden_files_links_and_unfinished_names_are_left_alone(
+    watched: WatchedFolder, folder: Path, make_file: MakeFile
+) -> None:
+    path = make_file()
+    put(path, folder, ".hidden.dcm")
+    put(path, folder, "upload.part")
+    (folder / "link.dcm").symlink_to(path)
+    assert watched.look() == 0
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_a_running_service_watches_its_folder(
+    settings: Settings, model: FakeModel, folder: Path, make_file: MakeFile, until: Until
+) -> None:
+    changes = {"watch_folder": folder, "watch_settle_seconds": 0.1, "watch_poll_seconds": 0.1}
+    service = Service(settings.model_copy(update=changes), model)
+    service.start()
+    try:
+        put(make_file("0.95"), folder)
+        until(lambda: model.seen == held(service) != [])
+        until(lambda: list(folder.iterdir()) == [])
+    finally:
+        service.stop()
