@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from vigil.errors import ConfigurationError
-from vigil_training.config import load_config
+from vigil_training.config import ATTRIBUTES, load_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))
 SMOKE = next(path for path in CONFIGS if path.name == "smoke.toml")
@@ -13,7 +13,7 @@ SMOKE = next(path for path in CONFIGS if path.name == "smoke.toml")
 def test_every_shipped_configuration_is_valid_and_named_as_its_file(path: Path) -> None:
     config = load_config(path)
     assert config.name == path.stem
-    assert config.outputs[-4:] == ("frontal_chest", "child", "inverted", "rotated")
+    assert config.outputs[len(config.findings) :] == ATTRIBUTES
     assert len(set(config.outputs)) == len(config.outputs)
 
 

@@ -13,7 +13,7 @@ from vigil_training.config import NetworkConfig, OptimisationConfig, load_config
 from vigil_training.loss import masked_loss
 from vigil_training.network import make_network
 from vigil_training.sources import load_examples
-from vigil_training.train import learning_rate, train, update_average
+from vigil_training.train import Blend, draw_blend, learning_rate, train, update_average
 
 SMOKE = Path(__file__).parents[2] / "training" / "configs" / "smoke.toml"
 
@@ -47,6 +47,7 @@ def small_run(tmp_path: Path) -> Path:
                      ("pictures_per_epoch = 96", "pictures_per_epoch = 24"),
                      ("batch = 16", "batch = 8"),
                      ("stochastic_depth = 0.0", "stochastic_depth = 0.2"),
+                     ("[optimisation]", "[optimisation]\nmixup_share = 0.5"),
                      ("validation_fraction = 0.4", "validation_fraction = 0.5")):  # fmt: skip
         assert old in text
         text = text.replace(old, new)
@@ -145,3 +146,21 @@ def test_the_average_moves_towards_the_network_and_takes_its_counters() -> None:
     update_average(averaged, network, 0.75)
     assert averaged.head.weight.unique().tolist() == [1.5]
     assert averaged.backbone.net._bn0.num_batches_tracked == 7
+
+
+def test_a_blend_keeps_its_share_of_a_picture_and_takes_the_rest_of_its_partner() -> None:
+    images = torch.tensor([[0.0, 4.0], [8.0, 0.0]])
+    blend = Blend(torch.tensor([1, 0]), 0.75)
+    assert blend.mix(images).tolist() == [[2.0, 3.0], [6.0, 1.0]]
+
+
+def test_the_asked_part_of_the_steps_is_blended_and_every_picture_is_a_partner_once() -> None:
+    options = OptimisationConfig(epochs=1, pictures_per_epoch=1, mixup_share=0.5)
+    torch.manual_seed(3)
+    drawn = [draw_blend(options, 6) for _ in range(400)]
+    blends = [blend for blend in drawn if blend is not None]
+    assert 160 < len(blends) < 240
+    assert all(sorted(blend.partner.tolist()) == list(range(6)) for blend in blends)
+    assert all(0 <= blend.share <= 1 for blend in blends)
+    never = options.model_copy(update={"mixup_share": 0.0})
+    assert all(draw_blend(never, 6) is None for _ in range(20))

@@ -177,6 +177,9 @@ class OptimisationConfig(_Strict):
     positive_weight_limit: float = Field(default=5.0, ge=1)
     attribute_weight: float = Field(default=0.5, ge=0)
     structure_weight: float = Field(default=1.0, ge=0)
+    mixup_share: float = Field(default=0.0, ge=0, le=1)
+    """The part of the steps whose pictures are blended in pairs (Zhang et al. 2018, arXiv
+    1710.09412); such a step teaches no outlines."""
     first_size: int | None = Field(default=None, ge=32, multiple_of=32)
     """Pictures are reduced to this size in the first ``first_size_epochs`` epochs, which costs
     less; the others, and all validation, see the network's own size."""
