@@ -1,13 +1,13 @@
 """The trainer's commands, added to ``vigil``."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vigil.errors import ConfigurationError
+from vigil_training.progress import progress as _progress
+from vigil_training.simulation.cli import simulate
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command()(export)
     app.command()(quantize)
     app.command()(evaluate)
+    app.command()(simulate)
 
 
 def train(
@@ -335,25 +336,3 @@ def _require_torch() -> None:
             "training needs torch, MONAI and onnx: install the package with its extra, "
             "vigil-cxr[training]"
         )
-
-
-@contextmanager
-def _progress(what: str) -> "Iterator[Callable[[int, int], None]]":
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    shown = console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
