@@ -100,14 +100,16 @@ def handle_store(event: evt.Event, intake: Intake) -> Dataset:
     data_set: IncomingDataSet = event.request.DataSet
     event.assoc.dimse.release(data_set)
     try:
+        received = data_set.finish()
         receipt = intake.accept(
-            data_set.finish(),
+            received.path,
             Source(
                 "C-STORE",
                 calling_ae_title=title,
                 sop_class_uid=str(event.request.AffectedSOPClassUID or ""),
                 sop_instance_uid=str(event.request.AffectedSOPInstanceUID or ""),
             ),
+            sha256=received.sha256,
         )
     except VigilError as error:
         log.warning("refused", door="C-STORE", code=error.code, calling_ae_title=title)

@@ -7,11 +7,14 @@ association that wrote them.
 """
 
 import contextlib
+import hashlib
+import threading
 import time
 from collections.abc import Callable
-from io import BytesIO
+from dataclasses import dataclass
+from io import BytesIO, FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import structlog
 from pydicom.filebase import DicomFileLike
@@ -31,6 +34,18 @@ log = structlog.get_logger(__name__)
 
 _MOST_IN_MEMORY = 16 * 1024 * 1024
 """Of a message other than a C-STORE request: a storage commitment of 60,000 objects is 8 MiB."""
+
+
+_IDLE_SECONDS = 0.2
+"""How often an association looks at its timeouts while nothing happens."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """A whole DICOM file in the spool, and the SHA-256 of its data set."""
+
+    path: Path
+    sha256: str
 
 
 class MessageTooLong(ValueError):
@@ -55,11 +70,12 @@ class IncomingDataSet(BytesIO):
         self._message = message
         self._association = association
         self._intake = intake
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
+        self._digest = hashlib.sha256()
         self._path: Path | None = None
         self._error: StorageError | None = None
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]
+    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
         """Take a fragment; an error of the disk is kept for :meth:`finish`.
 
         Raises
@@ -76,15 +92,16 @@ class IncomingDataSet(BytesIO):
         try:
             if self._file is None:
                 self._file = self._open()
-            self._file.write(data)
+            _write_all(self._file, data)
+            self._digest.update(data)
         except OSError as error:
             self._fail(StorageError(f"the disk did not take the bytes ({errno_name(error)})"))
         except StorageError as error:
             self._fail(error)
         return len(data)
 
-    def finish(self) -> Path:
-        """Return the path of the whole DICOM file.
+    def finish(self) -> Received:
+        """Return the whole DICOM file.
 
         Raises
         ------
@@ -102,18 +119,18 @@ class IncomingDataSet(BytesIO):
             raise self._error
         if self._path is None:
             raise ObjectUnreadable("expected a data set with the request, found none")
-        return self._path
+        return Received(self._path, self._digest.hexdigest())
 
     def discard(self) -> None:
         """Remove the file."""
         if self._file is not None:
-            with contextlib.suppress(OSError):  # a full disk refuses the buffer's rest
+            with contextlib.suppress(OSError):
                 self._file.close()
         if self._path is not None:
             self._intake.discard_spool_path(self._path)
             self._path = None
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> FileIO:
         self._intake.check_space()
         command = self._message.command_set
         context = self._association._accepted_cx[self._message.context_id]
@@ -123,9 +140,12 @@ class IncomingDataSet(BytesIO):
             transfer_syntax=context.transfer_syntax[0],
         )
         self._path = self._intake.new_spool_path()
-        file = self._path.open("xb", buffering=256 * 1024)
-        file.write(b"\0" * 128 + b"DICM")
-        write_file_meta_info(DicomFileLike(file), meta)
+        head = BytesIO()
+        head.write(b"\0" * 128 + b"DICM")
+        write_file_meta_info(DicomFileLike(head), meta)
+        # Without a buffer: fragments are large, and each copy of them costs as much as its write.
+        file: FileIO = self._path.open("xb", buffering=0)
+        _write_all(file, head.getbuffer())
         return file
 
     def _fail(self, error: StorageError) -> None:
@@ -145,13 +165,22 @@ class MessageReceiver(DIMSEServiceProvider):  # type: ignore[misc]
         Whose spool takes data sets.
     timeout_seconds
         Longest time from a message's first fragment to its last.
+    stirred
+        Set when there is something for the association to do.
     """
 
-    def __init__(self, association: Association, intake: Intake, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        association: Association,
+        intake: Intake,
+        timeout_seconds: float,
+        stirred: threading.Event,
+    ) -> None:
         super().__init__(association)
         self.message: DIMSEMessage | None = None
         self._intake = intake
         self._timeout_seconds = timeout_seconds
+        self._stirred = stirred
         self._began = 0.0
         self._arriving: list[IncomingDataSet] = []
         self.after_response: Callable[[], None] | None = None
@@ -172,6 +201,23 @@ class MessageReceiver(DIMSEServiceProvider):  # type: ignore[misc]
             super().receive_primitive(primitive)
         except Exception as error:  # pynetdicom's decoder raises whatever a message makes it meet
             self._end("message_malformed", type(error).__name__)
+        if not self.msg_queue.empty():
+            self._stirred.set()
+
+    def get_msg(self, block: bool = False) -> Any:
+        """Return the next message, (None, None) if there is none.
+
+        An association asks a thousand times a second; it waits here until there is an answer, or
+        it is time to look at its timeouts.
+        """
+        if not block and self.msg_queue.empty():
+            # As in pynetdicom's own loop: one that wants to abort may do so while this waits.
+            self.assoc._is_paused = True
+            self._stirred.wait(_IDLE_SECONDS)
+            self.assoc._reactor_checkpoint.wait()
+            self.assoc._is_paused = False
+        self._stirred.clear()
+        return super().get_msg(block)
 
     def send_msg(self, primitive: DimsePrimitiveType, context_id: int) -> None:
         """Send a message, then do what was to wait for it."""
@@ -196,3 +242,10 @@ class MessageReceiver(DIMSEServiceProvider):  # type: ignore[misc]
         self.message = None
         self.discard()
         self.dul.event_queue.put("Evt19")  # an invalid PDU: the state machine aborts
+
+
+def _write_all(file: FileIO, data: bytes | memoryview) -> None:
+    """Write all of it: a nearly full disk takes a part, and says so at the next write only."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]

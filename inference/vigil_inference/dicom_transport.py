@@ -3,7 +3,7 @@
 pynetdicom does the TLS handshake in the thread that accepts connections, where one silent client
 keeps all others out, and reads a PDU without a deadline, so that a slow one holds its association
 for good. Both are mended here, and a connection from an address that is not allowed is closed
-before a byte of it is read.
+before a byte of it is read. What reads a connection's PDUs is in ``dicom_reactor``.
 """
 
 import socket
@@ -19,12 +19,12 @@ from typing import Any
 import structlog
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
-from pynetdicom.dul import DULServiceProvider
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from vigil.errors import ConfigurationError
 from vigil_inference.dicom_messages import MessageReceiver
+from vigil_inference.dicom_reactor import Reactor
 from vigil_inference.intake import Intake
 
 log = structlog.get_logger(__name__)
@@ -111,18 +111,6 @@ class TimedSocket(AssociationSocket):  # type: ignore[misc]
         return content
 
 
-class _Reactor(DULServiceProvider):  # type: ignore[misc]
-    """An association's upper layer, whose failure ends the association and nothing else."""
-
-    def run_reactor(self) -> None:
-        """Run until the association ends."""
-        try:
-            super().run_reactor()
-        except Exception as error:  # such as a PDU that its state machine has no answer for
-            log.warning("association_failed", error=type(error).__name__)
-            self.assoc.dimse.discard()
-
-
 class _SharedContexts(list[PresentationContext]):
     """Contexts that nobody changes: pynetdicom's copy for each association takes 50 ms."""
 
@@ -137,7 +125,8 @@ class _Handler(RequestHandler):  # type: ignore[misc]
 
     def _create_association(self) -> Association:
         association = super()._create_association()
-        association.dul = _Reactor(association)
+        stirred = threading.Event()
+        association.dul = Reactor(association, stirred)
         # Setting them hands them on to the new reactor's timers.
         association.acse_timeout = self.server.ae.acse_timeout
         association.network_timeout = self.server.ae.network_timeout
@@ -145,7 +134,7 @@ class _Handler(RequestHandler):  # type: ignore[misc]
             TimedSocket(association, self.request, self.server.ae.network_timeout)
         )
         association.dimse = MessageReceiver(
-            association, self.server.intake, self.server.object_timeout_seconds
+            association, self.server.intake, self.server.object_timeout_seconds, stirred
         )
         association.bind(evt.EVT_CONN_CLOSE, _discard_arriving)
         return association

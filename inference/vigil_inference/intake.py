@@ -1,6 +1,6 @@
 """The one way in: bytes become durable and recorded before anybody is told that they were taken.
 
-In order: into the spool, header checked, file fsynced, renamed to its place, folder fsynced, row
+In order: into the spool, header checked, renamed to its place, file and folder fsynced, row
 committed. A failure at any step leaves no row and is raised, so the sender keeps its copy and tries
 again. What happens next (analysis) hears of a picture only after the commit.
 """
@@ -126,7 +126,9 @@ class Intake:
         except OSError as error:
             raise StorageError(f"{data_dir}: cannot be written ({error.strerror})") from error
 
-    def accept(self, content: Path | BinaryIO, source: Source) -> Receipt:
+    def accept(
+        self, content: Path | BinaryIO, source: Source, *, sha256: str | None = None
+    ) -> Receipt:
         """Make an object durable, record it, and only then return.
 
         Parameters
@@ -135,6 +137,8 @@ class Intake:
             A finished file, which is linked or copied and left alone, or a stream.
         source
             Where it came from.
+        sha256
+            Of the data set, where the door has computed it on the way.
 
         Raises
         ------
@@ -153,7 +157,7 @@ class Intake:
             _stage(content, staged)
             header = read_intake_header(staged)
             _check_announced(header, source)
-            sha256 = digest_of(staged)
+            sha256 = sha256 or digest_of(staged)
             recorded = self._store.find(header, sha256)
             if recorded is None:
                 recorded = self._keep(staged, header, sha256, source)
@@ -233,7 +237,15 @@ class Intake:
     def _keep(self, staged: Path, header: Header, sha256: str, source: Source) -> Recorded:
         """Move the bytes to a place of their own, durably, and commit their row."""
         place = self._originals / sha256[:2] / f"{staged.stem}.dcm"
-        _move_durably(staged, place)
+        # Renamed first: what makes the file durable then makes its name durable too, and the sync
+        # of the folder finds nothing left to do. Until the row is there, nobody looks here.
+        staged.rename(place)
+        try:
+            _sync_file(place)
+            sync_folder(place.parent)
+        except OSError:
+            _remove(place)
+            raise
         arrival = Arrival(
             header=header,
             file_path=place.relative_to(self._data_dir).as_posix(),

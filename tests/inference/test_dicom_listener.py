@@ -21,6 +21,7 @@ from sqlalchemy import select
 from tests.inference.conftest import FakeModel, MakeFile, Until, make_dataset
 from vigil.errors import StorageError
 from vigil_inference.dicom_listener import TRANSFER_SYNTAXES, handle_store
+from vigil_inference.dicom_messages import Received
 from vigil_inference.sender import send
 from vigil_inference.service import Service
 from vigil_inference.settings import Settings
@@ -198,12 +199,12 @@ def test_other_bytes_under_a_known_uid_are_answered_with_a_warning(
 def test_no_error_leaves_the_handler_and_none_is_acknowledged(
     error: Exception, expected: int
 ) -> None:
-    def accept(*_: object) -> NoReturn:
+    def accept(*_: object, **__: object) -> NoReturn:
         raise error
 
     discarded: list[bool] = []
     data_set = SimpleNamespace(
-        finish=lambda: Path("nowhere"), discard=lambda: discarded.append(True)
+        finish=lambda: Received(Path("nowhere"), "0"), discard=lambda: discarded.append(True)
     )
     event: Any = SimpleNamespace(
         assoc=SimpleNamespace(

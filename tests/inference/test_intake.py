@@ -72,7 +72,7 @@ def test_a_stream_is_taken_like_a_file(intake: Intake, store: Store, make_file: 
     assert len(rows(store)) == 1
 
 
-def test_the_order_is_fsync_rename_fsync_of_the_folder_commit_and_only_then_the_answer(
+def test_the_order_is_rename_fsync_fsync_of_the_folder_commit_and_only_then_the_answer(
     intake: Intake,
     store: Store,
     make_file: MakeFile,
@@ -99,7 +99,7 @@ def test_the_order_is_fsync_rename_fsync_of_the_folder_commit_and_only_then_the_
     monkeypatch.setattr(Path, "rename", rename)
     monkeypatch.setattr(store, "add", add)
     intake.accept(make_file(), SOURCE)
-    assert steps == ["fsync", "rename", "fsync folder", "commit"]
+    assert steps == ["rename", "fsync", "fsync folder", "commit"]
     assert len(accepted) == 1
 
 
