@@ -132,15 +132,16 @@ def send(
     from vigil_inference.sender import send as send_files
 
     host, port = parse_peer(to)
-    failed = total = 0
-    for sent in send_files(
-        pictures_in(paths), host, port, calling_ae_title=calling, called_ae_title=aet
-    ):
-        total += 1
-        failed += not sent.succeeded
+    files = pictures_in(paths)
+    stored = told = 0
+    for sent in send_files(files, host, port, calling_ae_title=calling, called_ae_title=aet):
+        told += 1
+        stored += sent.succeeded
         typer.echo(f"{'stored' if sent.succeeded else 'FAILED'}  {sent.path}  {sent.message}")
-    typer.echo(f"{total - failed} of {total} stored", err=True)
-    if failed or not total:
+    if told < len(files):
+        typer.echo(f"stopped; {len(files) - told} more were not tried", err=True)
+    typer.echo(f"{stored} of {len(files)} stored" if files else "no file to send", err=True)
+    if stored < len(files) or not files:
         raise typer.Exit(1)
 
 

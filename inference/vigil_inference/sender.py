@@ -61,6 +61,9 @@ def send(
 ) -> Iterator[Sent]:
     """Send files and say of each what the peer answered.
 
+    Where an association cannot be made, the first file that waits for it says so and the others
+    are left out: they would all say the same, each after the whole timeout.
+
     Parameters
     ----------
     paths
@@ -76,8 +79,18 @@ def send(
             outgoing.append(_read_meta(path))
         except (OSError, ValueError) as error:
             yield Sent(path, False, f"not sent: {error}")
+    peer = _Peer(host, port, calling_ae_title, called_ae_title)
     for group in _by_association(outgoing):
-        yield from _send_group(group, host, port, calling_ae_title, called_ae_title)
+        rest = group
+        while rest:
+            answered = 0
+            for sent in _send_group(rest, peer):
+                yield sent
+                answered += 1
+            if not answered:
+                yield Sent(rest[0].path, False, f"not sent: {peer.problem}")
+                return
+            rest = rest[answered:]
 
 
 def _read_meta(path: Path) -> _Outgoing:
@@ -128,24 +141,34 @@ def _by_association(outgoing: list[_Outgoing]) -> Iterator[list[_Outgoing]]:
         yield [item for group in groups[start : start + _MOST_CONTEXTS] for item in group]
 
 
-def _send_group(
-    group: list[_Outgoing], host: str, port: int, calling_ae_title: str, called_ae_title: str
-) -> Iterator[Sent]:
+@dataclass
+class _Peer:
+    host: str
+    port: int
+    calling_ae_title: str
+    called_ae_title: str
+    problem: str = ""
+    """Why the last association was not made."""
+
+
+def _send_group(group: Sequence[_Outgoing], peer: _Peer) -> Iterator[Sent]:
+    """Send over one association, until all are answered or it is lost; nothing if there is none."""
     _config.STORE_SEND_CHUNKED_DATASET = True
-    ae = AE(calling_ae_title)
+    ae = AE(peer.calling_ae_title)
     ae.connection_timeout = ae.acse_timeout = ae.network_timeout = _TIMEOUT_SECONDS
     ae.dimse_timeout = _TIMEOUT_SECONDS
     pairs = dict.fromkeys((item.sop_class_uid, item.transfer_syntax_uid) for item in group)
     contexts = [build_context(sop_class, syntax) for sop_class, syntax in pairs]
-    association = ae.associate(host, port, contexts, ae_title=called_ae_title)
+    association = ae.associate(peer.host, peer.port, contexts, ae_title=peer.called_ae_title)
     connection = getattr(association.dul.socket, "socket", None)
+    if association.is_rejected:
+        peer.problem = "the peer rejected the association"
+    else:
+        peer.problem = f"there is no connection to {peer.host}:{peer.port}"
     try:
         for number, item in enumerate(group):
             if not association.is_established:
-                refused = "the peer rejected the association" if association.is_rejected else None
-                why = refused or "there is no connection to the peer"
-                yield Sent(item.path, False, f"not sent: {why}")
-                continue
+                return
             try:
                 status = association.send_c_store(
                     item.dataset or item.path, msg_id=number % 65535 + 1
@@ -154,6 +177,9 @@ def _send_group(
                 yield Sent(item.path, False, f"not sent: {_short(error)}")
                 continue
             yield _interpret(item.path, status)
+            if "Status" not in status:
+                association.abort()
+                return
     finally:
         if association.is_established:
             association.release()

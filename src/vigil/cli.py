@@ -62,7 +62,8 @@ def triage(
     """Judge radiographs and print them in the order in which they should be read.
 
     Every file gets an answer: a priority with its findings, or a code and a sentence that say why
-    it was not analysed. In a folder, notes and tables (.md, .csv, …) are passed over.
+    it was not analysed. In a folder, notes and tables (.md, .csv, …) are passed over. Exit 1 if
+    there is no picture.
     """
     from vigil.bundle import default_bundle
     from vigil.triager import Triager
@@ -71,6 +72,9 @@ def triage(
         if not path.exists():
             raise typer.BadParameter(f"{path} does not exist")
     files = pictures_in(paths)
+    if not files:
+        typer.echo(f"no picture in {', '.join(map(str, paths))}", err=True)
+        raise typer.Exit(1)
     triager = Triager.load(bundle or default_bundle())
     results = ((path, triager.triage(path, age_years=age)) for path in files)
     if as_json:

@@ -62,6 +62,19 @@ def test_a_path_that_does_not_exist_is_named(bundle_folder: Path) -> None:
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.parametrize("option", [(), ("--json",)])
+def test_a_folder_without_pictures_is_said_and_is_no_success(
+    tmp_path: Path, bundle_folder: Path, option: tuple[str, ...]
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "README.md").write_text("not a picture")
+    run = _vigil("triage", empty, "--bundle", bundle_folder, *option)
+    assert run.returncode == 1
+    assert run.stderr == f"no picture in {empty}\n"
+    assert run.stdout == ""
+
+
 def test_the_help_and_the_version_say_research_use() -> None:
     for option in ("--help", "--version"):
         run = _vigil(option)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.uid import ComputedRadiographyImageStorage
+from pynetdicom import AE, evt
 from sqlalchemy import select
 from typer.testing import CliRunner
 
@@ -74,9 +76,47 @@ def test_the_command_prints_a_line_for_each_file_and_fails_if_one_failed(
 
 # pynetdicom leaves the socket of a refused connection to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_no_peer_is_told_for_each_file(make_file: MakeFile) -> None:
-    [sent] = send([make_file()], "127.0.0.1", 1, calling_ae_title="X", called_ae_title="V")
-    assert (sent.succeeded, sent.message) == (False, "not sent: there is no connection to the peer")
+def test_no_peer_is_told_once_and_ends_it(make_file: MakeFile) -> None:
+    files = [make_file() for _ in range(3)]
+    [sent] = send(files, "127.0.0.1", 1, calling_ae_title="X", called_ae_title="V")
+    assert (sent.path, sent.succeeded) == (files[0], False)
+    assert sent.message == "not sent: there is no connection to 127.0.0.1:1"
+    result = CliRunner().invoke(app, ["send", *map(str, files), "--to", "127.0.0.1:1"])
+    assert result.exit_code == 1
+    assert result.output.count("no connection") == 1
+    assert "stopped; 2 more were not tried" in result.output
+    assert "0 of 3 stored" in result.output
+    gc.collect()
+
+
+def test_an_empty_folder_is_said_and_is_no_success(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["send", str(tmp_path), "--to", "127.0.0.1:1"])
+    assert result.exit_code == 1
+    assert result.output == "no file to send\n"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_peer_that_ends_one_association_gets_the_rest_over_another(make_file: MakeFile) -> None:
+    files = [make_file() for _ in range(4)]
+    seen: list[str] = []
+
+    def store(event: evt.Event) -> int:
+        seen.append(str(event.request.AffectedSOPInstanceUID))
+        if len(seen) == 2:
+            event.assoc.abort()
+        return 0x0000
+
+    ae = AE("MOODY")
+    ae.add_supported_context(ComputedRadiographyImageStorage)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    try:
+        port = server.socket.getsockname()[1]
+        sent = list(send(files, "127.0.0.1", port, calling_ae_title="X", called_ae_title="V"))
+    finally:
+        server.shutdown()
+    assert [item.path for item in sent] == files
+    assert [item.succeeded for item in sent] == [True, False, True, True]
+    assert "no answer" in sent[1].message
     gc.collect()
 
 
