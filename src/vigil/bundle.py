@@ -33,7 +33,9 @@ MANIFEST_NAME = "bundle.json"
 
 
 ViewName = Literal["PA", "AP", "FRONTAL", "UNKNOWN"]
-AttributeName = Literal["frontal_chest", "child", "inverted", "rotated", "mirrored"]
+AttributeName = Literal[
+    "frontal_chest", "child", "inverted", "rotated", "mirrored", "anteroposterior"
+]
 StructureName = Literal["lungs", "heart"]
 
 

@@ -30,6 +30,9 @@ UNFAMILIAR_NOTE = (
 MIRRORED_NOTE = (
     "the heart seems to lie on the right: a mirrored film or situs inversus; check the side marker"
 )
+ANTEROPOSTERIOR_NOTE = (
+    "no view is given and the picture looks like an AP film, on which the heart looks larger"
+)
 
 _PROJECTION_CLASSES = {
     uid.ComputedRadiographyImageStorage,
@@ -70,6 +73,7 @@ class Appearance:
     inverted: bool = False
     rotated: bool = False
     mirrored: bool = False
+    anteroposterior: bool = False
     child: bool | None = None
 
 
@@ -200,6 +204,7 @@ def appearance(attributes: Mapping[str, float], thresholds: Mapping[str, float])
         inverted=passes.get("inverted", False),
         rotated=passes.get("rotated", False),
         mirrored=passes.get("mirrored", False),
+        anteroposterior=passes.get("anteroposterior", False),
         child=passes.get("child"),
     )
 

@@ -26,7 +26,7 @@ from vigil.heat_map import emphasis_of
 from vigil.image_file import image_format, read_image
 from vigil.preprocess import onto_picture, to_model_input, unseen_fraction
 from vigil.processor import Network, NetworkChoice
-from vigil.radiograph import ImageDescription, Radiograph
+from vigil.radiograph import ImageDescription, Radiograph, View
 from vigil.triage import Decision, Flag, Priority, assign_priority
 
 _log = logging.getLogger(__name__)
@@ -235,6 +235,8 @@ class Triager:
             notes.append(unlike)
         if looks.mirrored:
             notes.append(gate.MIRRORED_NOTE)
+        if looks.anteroposterior and radiograph.description.view is View.UNKNOWN:
+            notes.append(gate.ANTEROPOSTERIOR_NOTE)
         admitted, withheld = _by_population(
             self.bundle.manifest.findings, radiograph.description, age, looks.child
         )

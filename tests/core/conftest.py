@@ -82,7 +82,7 @@ def chest_like() -> np.ndarray:
 
 
 TINY_ATTRIBUTES: tuple[AttributeName, ...] = (
-    "frontal_chest", "child", "inverted", "rotated", "mirrored",
+    "frontal_chest", "child", "inverted", "rotated", "mirrored", "anteroposterior",
 )  # fmt: skip
 
 
@@ -92,7 +92,8 @@ def build_bundle(folder: Path, *, attributes: bool = True, **changes: Any) -> Bu
     ``Effusion``'s logit is the mean of the input, ``Pneumonia``'s (adult) is minus that and
     ``Pneumonia:child``'s twice that. ``inverted`` is high if the input's middle is darker than
     its border, ``rotated`` if its upper half is brighter than its lower half, ``mirrored`` if its
-    left half is brighter than its right half. ``unfamiliarity`` is the embedding's greatest value.
+    left half is brighter than its right half, ``anteroposterior`` never. ``unfamiliarity`` is the
+    embedding's greatest value.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = np.array([1, -1, 2], np.float32).reshape(3, 1, 1, 1)
@@ -103,10 +104,13 @@ def build_bundle(folder: Path, *, attributes: bool = True, **changes: Any) -> Bu
     upper = np.repeat([1, 1, -1, -1], 4).astype(np.float32) / 8
     left = np.tile([1, 1, -1, -1], 4).astype(np.float32) / 8
     looks = np.stack(
-        [np.zeros(16), np.zeros(16), 8 * middle.ravel(), 8 * upper.ravel(), 8 * left.ravel()],
+        [
+            np.zeros(16), np.zeros(16), 8 * middle.ravel(), 8 * upper.ravel(), 8 * left.ravel(),
+            np.zeros(16),
+        ],
         axis=1,
-    ).astype(np.float32)
-    bias = np.array([4, -4, -4, -4, -4], np.float32)
+    ).astype(np.float32)  # fmt: skip
+    bias = np.array([4, -4, -4, -4, -4, -4], np.float32)
     nodes = [
         helper.make_node(
             "AveragePool", ["image"], ["features"], kernel_shape=[cell] * 2, strides=[cell] * 2
@@ -125,7 +129,7 @@ def build_bundle(folder: Path, *, attributes: bool = True, **changes: Any) -> Bu
         "probabilities": ["N", 3],
         "cams": ["N", 3, 4, 4],
         "embedding": ["N", 16],
-        "attributes": ["N", 5],
+        "attributes": ["N", 6],
         "unfamiliarity": ["N"],
     }
     graph = helper.make_graph(

@@ -97,6 +97,7 @@ def test_an_attribute_that_the_bundle_lacks_speaks_against_nothing() -> None:
     assert not looks.inverted
     assert not looks.rotated
     assert not looks.mirrored
+    assert not looks.anteroposterior
     assert looks.child is None
 
 

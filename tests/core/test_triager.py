@@ -10,7 +10,7 @@ from pydicom import uid
 from tests.core.conftest import TINY_ATTRIBUTES, build_bundle
 from vigil.bundle import AttributeSpec, Population, UnfamiliaritySpec, write_manifest
 from vigil.errors import RefusalCode
-from vigil.gate import MIRRORED_NOTE, UNFAMILIAR_NOTE
+from vigil.gate import ANTEROPOSTERIOR_NOTE, MIRRORED_NOTE, UNFAMILIAR_NOTE
 from vigil.preprocess import to_model_input
 from vigil.triage import Priority
 from vigil.triager import Triager, read_radiograph
@@ -225,6 +225,22 @@ def test_a_film_that_looks_mirrored_is_analysed_as_it_is_and_said_to_be(
     assert result.radiograph is not None
     # The left side is still the bright one: nothing was flipped.
     assert result.radiograph.pixels[100, 20] > result.radiograph.pixels[100, 180]
+
+
+@pytest.mark.parametrize(("view", "noted"), [("", True), ("PA", False), ("AP", False)])
+def test_a_film_without_a_view_that_looks_ap_is_said_to_and_what_the_file_says_stands(
+    tmp_path: Path, film: np.ndarray, write_dicom: Write, view: str, noted: bool
+) -> None:
+    attributes = tuple(
+        AttributeSpec(name=name, threshold=0.01 if name == "anteroposterior" else 0.5)
+        for name in TINY_ATTRIBUTES
+    )
+    manifest = build_bundle(tmp_path / "keen")
+    write_manifest(tmp_path / "keen", manifest.model_copy(update={"attributes": attributes}))
+    path = write_dicom(film, BitsStored=12, ViewPosition=view)
+    result = Triager.load(tmp_path / "keen").triage(path)
+    assert result.status == "analysed"
+    assert (ANTEROPOSTERIOR_NOTE in result.notes) is noted
 
 
 @pytest.mark.parametrize(

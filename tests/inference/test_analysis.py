@@ -236,7 +236,10 @@ def test_a_lost_original_that_is_sent_again_is_analysed_after_all(
         if path.exists():
             return judge(path)
         code = RefusalCode.FILE_UNREADABLE
-        return TriageResult("not_analysed", Priority.NOT_ANALYSED, "gone", "fake", "d", 1.0, code)
+        return TriageResult(
+            status="not_analysed", code=code, reason="gone", priority=Priority.NOT_ANALYSED,
+            bundle_id="fake", bundle_digest="d", milliseconds=1.0,
+        )  # fmt: skip
 
     monkeypatch.setattr(model, "triage", triage)
     path = make_file("0.95")

@@ -113,6 +113,7 @@ def test_the_gate_is_measured_and_the_card_says_what_the_metrics_say(
     )  # fmt: skip
     assert seen[-1] == (4 + 6 * 3, 4 + 6 * 3)
     assert [(f.group, f.kind, f.pictures) for f in figures] == [
+        ("chest film", "PA by its manifest", 3),
         ("chest film", "as it is", 3), ("chest film", "inverted", 3),
         ("chest film", "mirrored", 3), ("chest film", "turned 180°", 3),
         ("chest film", "turned 270°", 3), ("chest film", "turned 90°", 3),

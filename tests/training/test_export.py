@@ -111,7 +111,7 @@ def test_the_smoke_bundle_is_served(smoke_bundle: Path) -> None:
         "Effusion", "Cardiomegaly", "Consolidation",
     ]  # fmt: skip
     assert [a.name for a in bundle.manifest.attributes] == [
-        "frontal_chest", "child", "inverted", "rotated", "mirrored",
+        "frontal_chest", "child", "inverted", "rotated", "mirrored", "anteroposterior",
     ]  # fmt: skip
     assert bundle.manifest.training["split_seed"] == 0
     assert bundle.manifest.training["experimental_rule"]

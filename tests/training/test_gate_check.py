@@ -15,10 +15,10 @@ def _by_kind(bundle: Path, manifest: Path) -> dict[str, GateFigures]:
 
 @pytest.fixture
 def lenient(tmp_path: Path) -> Path:
-    """A bundle that only tells whether the picture's left half is the brighter one."""
+    """A bundle that tells whether the left half is the brighter one, and calls all films AP."""
+    thresholds = {"frontal_chest": 0.0, "mirrored": 0.018, "anteroposterior": 0.01}
     attributes = tuple(
-        AttributeSpec(name=name, threshold={"frontal_chest": 0.0, "mirrored": 0.018}.get(name, 1.0))
-        for name in TINY_ATTRIBUTES
+        AttributeSpec(name=name, threshold=thresholds.get(name, 1.0)) for name in TINY_ATTRIBUTES
     )
     manifest = build_bundle(tmp_path / "lenient")
     write_manifest(tmp_path / "lenient", manifest.model_copy(update={"attributes": attributes}))
@@ -37,10 +37,20 @@ def test_films_that_are_said_to_be_mirrored_are_counted_and_analysed(
     assert right.noted_mirrored + mirrored.noted_mirrored == 6
 
 
+def test_films_that_are_said_to_look_ap_are_counted_by_their_view(
+    lenient: Path, phantom_manifest: Path
+) -> None:
+    found = _by_kind(lenient, phantom_manifest)
+    by_view = found["PA by its manifest"]
+    assert by_view.pictures == by_view.noted_anteroposterior == 6
+    assert "AP by its manifest" not in found
+
+
 def test_a_bundle_that_does_not_tell_mirrored_films_has_no_count(
     tmp_path: Path, phantom_manifest: Path
 ) -> None:
     build_bundle(tmp_path / "plain", attributes=False)
     found = _by_kind(tmp_path / "plain", phantom_manifest)
     assert [row.noted_mirrored for row in found.values()] == [None] * len(found)
+    assert [row.noted_anteroposterior for row in found.values()] == [None] * len(found)
     assert found["mirrored"].passed == 6

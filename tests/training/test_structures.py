@@ -90,9 +90,11 @@ def test_a_mirrored_film_teaches_its_findings_and_that_it_is_mirrored() -> None:
     box = (0, 0, SIZE, SIZE)
     from vigil.preprocess import Letterbox
 
-    targets = np.array([1, 1, 0, 0, 0, 0], np.float32)
+    outputs = 1 + len(ATTRIBUTES)
+    targets = np.zeros(outputs, np.float32)
+    targets[:2] = 1
     variant = Augmentation(MIRRORED, 1, SIZE)(
-        picture, Letterbox(*box), True, targets, np.ones(6, np.float32), (0,)
+        picture, Letterbox(*box), True, targets, np.ones(outputs, np.float32), (0,)
     )
     np.testing.assert_allclose(variant.picture, picture[:, ::-1], atol=1e-6)
     assert variant.mask.all()

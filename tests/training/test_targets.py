@@ -73,6 +73,7 @@ def test_a_film_without_any_label_in_scope_still_shows_a_chest(write_manifest) -
     assert known == {
         "Effusion": None, "Pneumonia": None, "Pneumonia:child": None,
         "frontal_chest": 1, "child": 0, "inverted": 0, "rotated": 0, "mirrored": 0,
+        "anteroposterior": None,
     }  # fmt: skip
 
 
@@ -80,6 +81,17 @@ def test_whether_an_unknown_age_is_a_childs_stays_unknown(write_manifest) -> Non
     assert _known(write_manifest, {"source": "elsewhere", "age": ""})["child"] is None
     assert _known(write_manifest, {"source": "kermany", "age": ""})["child"] == 1
     assert _known(write_manifest, {"age": "14"})["child"] == 1
+
+
+def test_a_view_is_taught_only_where_both_views_are_from_one_source(write_manifest) -> None:
+    views = [("nih", "AP"), ("nih", "PA"), ("nih", "unknown"), ("kermany", "AP")]
+    rows = read_manifest(
+        write_manifest([{"source": source, "view": view} for source, view in views])
+    )
+    column = CONFIG.outputs.index("anteroposterior")
+    examples = chest_examples(rows, CONFIG)
+    assert [example.mask[column] for example in examples] == [1, 1, 0, 0]
+    assert [example.targets[column] for example in examples] == [1, 0, 0, 0]
 
 
 def test_a_source_without_a_negative_teaches_nothing_of_a_label(write_manifest) -> None:

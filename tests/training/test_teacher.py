@@ -17,7 +17,7 @@ CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 
 def _config(weights: Path) -> RunConfig:
     teacher = TeacherConfig(
-        weights=str(weights), findings=("Effusion",), share=0.5, unknown_weight=0.25
+        weights=(str(weights),), findings=("Effusion",), share=0.5, unknown_weight=0.25
     )
     return load_config(CONFIGS / "smoke.toml").model_copy(update={"teacher": teacher})
 
@@ -28,7 +28,7 @@ def _example(target: float, known: float) -> Example:
 
 
 def test_a_known_label_is_met_half_way_and_an_unknown_one_is_answered_quietly() -> None:
-    teacher = TeacherConfig(weights="w", findings=("a",), share=0.5, unknown_weight=0.25)
+    teacher = TeacherConfig(weights=("w",), findings=("a",), share=0.5, unknown_weight=0.25)
     answer = np.array([0.2, 0.9, 0.9], np.float32)
     known = softened(_example(1.0, 1.0), answer, [0], teacher)
     np.testing.assert_allclose(known.targets, [0.6, 1, 0])
@@ -59,6 +59,30 @@ def test_a_teacher_speaks_of_adults_films_and_of_its_findings_only(tmp_path: Pat
             np.testing.assert_array_equal(after.mask, before.mask)
 
 
+def test_several_teachers_answer_with_their_mean(tmp_path: Path) -> None:
+    config = _config(tmp_path / "0.pt")
+    films = [e for e in generated_examples(config)[0] if e.chest][:3]
+    answers = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        network = make_network(config.network, len(config.outputs))
+        torch.save(network.state_dict(), tmp_path / f"{seed}.pt")
+        answers.append(_softened(films, _config(tmp_path / f"{seed}.pt")))
+    assert np.abs(answers[0] - answers[1]).max() > 1e-3
+    assert config.teacher is not None
+    both = config.teacher.model_copy(
+        update={"weights": tuple(str(tmp_path / f"{seed}.pt") for seed in range(2))}
+    )
+    together = _softened(films, config.model_copy(update={"teacher": both}))
+    np.testing.assert_allclose(together, np.mean(answers, axis=0), atol=1e-6)
+
+
+def _softened(films: list[Example], config: RunConfig) -> np.ndarray:
+    cache = PictureCache(films, config.network.size)
+    soften(cache, config)
+    return np.stack([example.targets for example in cache.examples])
+
+
 def test_a_teacher_that_is_not_there_or_teaches_what_no_run_asks_is_refused(
     tmp_path: Path,
 ) -> None:
@@ -66,7 +90,7 @@ def test_a_teacher_that_is_not_there_or_teaches_what_no_run_asks_is_refused(
     with pytest.raises(ConfigurationError, match="cannot be read"):
         soften(PictureCache(generated_examples(config)[0][:2], 64), config)
     text = (CONFIGS / "smoke.toml").read_text(encoding="utf-8")
-    text += '\n[teacher]\nweights = "w"\nfindings = ["Hernia"]\n'
+    text += '\n[teacher]\nweights = ["w"]\nfindings = ["Hernia"]\n'
     (tmp_path / "run.toml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigurationError, match="finding Hernia is none of this run's"):
         load_config(tmp_path / "run.toml")

@@ -288,9 +288,10 @@ def gate(found: Sequence[GateFigures]) -> Lines:
             row.group, row.kind, str(row.pictures), str(row.passed), str(row.put_right),
             ", ".join(f"{count} {code}" for code, count in row.refused.items()) or "none",
             "–" if row.noted_mirrored is None else str(row.noted_mirrored),
+            "–" if row.noted_anteroposterior is None else str(row.noted_anteroposterior),
         )
         for row in found
     ]  # fmt: skip
     head = ("shown", "kind", "pictures", "passed as it is", "put right", "refused",
-            "said to be mirrored")  # fmt: skip
+            "said to be mirrored", "said to look AP")  # fmt: skip
     return table(head, rows)

@@ -12,13 +12,14 @@ from vigil.findings import CONCEPTS, COVID_19
 from vigil.triage import Priority
 
 AgeGroup = Literal["adult", "child", "unknown"]
-Attribute = Literal["frontal_chest", "child", "inverted", "rotated", "mirrored"]
+Attribute = Literal["frontal_chest", "child", "inverted", "rotated", "mirrored", "anteroposterior"]
 ATTRIBUTES: tuple[Attribute, ...] = (
     "frontal_chest",
     "child",
     "inverted",
     "rotated",
     "mirrored",
+    "anteroposterior",
 )
 Structure = Literal["lungs", "heart"]
 STRUCTURES: tuple[Structure, ...] = ("lungs", "heart")
@@ -218,27 +219,30 @@ class AttributeConfig(_Strict):
 
     refuse_chest: float = Field(default=0.005, gt=0, lt=0.5)
     false_alarm: float = Field(default=0.005, gt=0, lt=0.5)
+    false_anteroposterior: float = Field(default=0.05, gt=0, lt=0.5)
+    """Of PA films; it only adds a remark, where the file names no view."""
 
 
 class TeacherConfig(_Strict):
-    """An earlier run whose answers stand beside labels that a program mined from reports.
+    """Earlier runs whose answers stand beside labels that a program mined from reports.
 
-    A label that is wrong in one film of ten is learnt by heart by whoever sees it ten times; an
-    earlier network's probability is a softer target (Furlanello et al. 2018, arXiv 1805.04770).
+    A label that is wrong in one film of ten is learnt by heart by whoever sees it ten times; the
+    mean probability of earlier networks is a softer target (Furlanello et al. 2018, arXiv
+    1805.04770).
 
     Attributes
     ----------
     weights
-        The earlier run's ``best.pt``; its outputs and size are those of this run.
+        The earlier runs' ``best.pt``; their outputs are those of this run.
     findings
-        The keys that it teaches, on adults' chest films of the training side only.
+        The keys that they teach, on adults' chest films of the training side only.
     share
-        Its part of the target where the label is known.
+        Their part of the target where the label is known.
     unknown_weight
-        How much its answer counts where the label is not known, against 1 for a known label.
+        How much their answer counts where the label is not known, against 1 for a known label.
     """
 
-    weights: str
+    weights: tuple[str, ...] = Field(min_length=1)
     findings: tuple[str, ...] = Field(min_length=1)
     share: float = Field(default=0.5, gt=0, le=1)
     unknown_weight: float = Field(default=0.0, ge=0, le=1)

@@ -226,6 +226,9 @@ def _attributes(
     chest = np.asarray([example.chest for example in cache.examples])
     child = np.asarray([e.targets[column["child"]] for e in cache.examples]) > 0.5
     known_age = np.asarray([e.mask[column["child"]] for e in cache.examples]) > 0.5
+    view = column["anteroposterior"]
+    from_the_front = np.asarray([e.targets[view] for e in cache.examples]) > 0.5
+    known_view = np.asarray([e.mask[view] for e in cache.examples]) > 0.5
     films = np.flatnonzero(chest)
     films = films[np.linspace(0, films.size - 1, min(films.size, _CORRUPTED_FILMS)).astype(int)]
 
@@ -254,6 +257,12 @@ def _attributes(
         attribute_point("inverted", seen("inverted", chest), inverted, rate),
         attribute_point("rotated", seen("rotated", chest), np.concatenate(turned), rate),
         attribute_point("mirrored", seen("mirrored", chest), mirrored, rate),
+        attribute_point(
+            "anteroposterior",
+            seen("anteroposterior", known_view & ~from_the_front),
+            seen("anteroposterior", known_view & from_the_front),
+            config.attributes.false_anteroposterior,
+        ),
     )
 
 

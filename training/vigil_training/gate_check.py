@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from vigil.gate import MIRRORED_NOTE
+from vigil.gate import ANTEROPOSTERIOR_NOTE, MIRRORED_NOTE
 from vigil.triager import Triager, TriageResult, read_radiograph
 from vigil_training.manifest import GateRow, ManifestRow
 from vigil_training.split import Side, side_of_row
 
 _TURNS = {"turned 90°": 1, "turned 180°": 2, "turned 270°": 3}
 _MANNERS = ("as it is", "inverted", "mirrored", *_TURNS)
+_VIEWS = ("AP", "PA")
 _NON_CHEST = "not a chest film"
 
 
@@ -25,7 +26,8 @@ class GateFigures(BaseModel):
     ``passed`` were analysed as they are, ``put_right`` after a correction, the others refused.
     For what is no chest film, and for a film that was inverted or turned, ``passed`` is the error.
     A mirrored film is analysed as it is: ``noted_mirrored`` of the pictures were said to look so,
-    which is the error for every other kind; None where the bundle does not tell.
+    which is the error for every other kind. ``noted_anteroposterior`` were said to look like AP
+    films, which is the error for PA films. None where the bundle does not tell.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +39,7 @@ class GateFigures(BaseModel):
     put_right: int
     refused: dict[str, int]
     noted_mirrored: int | None = None
+    noted_anteroposterior: int | None = None
 
 
 def check_gate(
@@ -75,12 +78,14 @@ def check_gate(
         radiograph = read_radiograph(film.path)
         for manner in _MANNERS:
             shown = replace(radiograph, pixels=_shown(radiograph.pixels, manner))
-            found["chest film", manner].append(triager.judge(shown, age_years=film.age_years))
+            answer = triager.judge(shown, age_years=film.age_years)
+            found["chest film", manner].append(answer)
+            if manner == "as it is" and film.view in _VIEWS:
+                found["chest film", f"{film.view} by its manifest"].append(answer)
             progress(done := done + 1, total)
-    tells_mirrored = any(a.name == "mirrored" for a in triager.bundle.manifest.attributes)
+    told = frozenset(attribute.name for attribute in triager.bundle.manifest.attributes)
     return tuple(
-        _figures(group, kind, answers, tells_mirrored)
-        for (group, kind), answers in sorted(found.items())
+        _figures(group, kind, answers, told) for (group, kind), answers in sorted(found.items())
     )
 
 
@@ -93,7 +98,7 @@ def _shown(pixels: NDArray[np.uint16], manner: str) -> NDArray[np.uint16]:
 
 
 def _figures(
-    group: str, kind: str, answers: Sequence[TriageResult], tells_mirrored: bool
+    group: str, kind: str, answers: Sequence[TriageResult], told: frozenset[str]
 ) -> GateFigures:
     refused = Counter(str(answer.code) for answer in answers if answer.code is not None)
     put_right = sum(
@@ -107,7 +112,12 @@ def _figures(
         passed=len(answers) - sum(refused.values()) - put_right,
         put_right=put_right,
         refused=dict(sorted(refused.items())),
-        noted_mirrored=(
-            sum(MIRRORED_NOTE in answer.notes for answer in answers) if tells_mirrored else None
+        noted_mirrored=_noted(MIRRORED_NOTE, answers) if "mirrored" in told else None,
+        noted_anteroposterior=(
+            _noted(ANTEROPOSTERIOR_NOTE, answers) if "anteroposterior" in told else None
         ),
     )
+
+
+def _noted(note: str, answers: Sequence[TriageResult]) -> int:
+    return sum(note in answer.notes for answer in answers)

@@ -80,6 +80,14 @@ def one_sided_labels(rows: Iterable[ManifestRow]) -> frozenset[tuple[str, str]]:
     return frozenset(positive - negative)
 
 
+def sources_with_both_views(rows: Iterable[ManifestRow]) -> frozenset[str]:
+    """Return the sources that hold AP and PA films: in others a view is what a hospital is like."""
+    views: dict[str, set[str]] = {}
+    for row in rows:
+        views.setdefault(row.source, set()).add(row.view)
+    return frozenset(source for source, found in views.items() if {"AP", "PA"} <= found)
+
+
 def finding_target(
     row: ManifestRow, group: AgeGroup, finding: FindingConfig
 ) -> tuple[float, float]:
@@ -91,7 +99,7 @@ def finding_target(
 def chest_examples(rows: Sequence[ManifestRow], config: RunConfig) -> list[Example]:
     """Turn rows, all of sources that the run names, into examples."""
     groups = {source.name: source.age_group for source in config.data.sources}
-    one_sided = one_sided_labels(rows)
+    one_sided, both_views = one_sided_labels(rows), sources_with_both_views(rows)
     examples = []
     for row in rows:
         group = groups[row.source]
@@ -103,9 +111,11 @@ def chest_examples(rows: Sequence[ManifestRow], config: RunConfig) -> list[Examp
         ]
         ages = ages_of(row, group)
         child = None if ages is None else ages[1] < ADULT_FROM_YEARS
-        # frontal_chest, child, inverted, rotated, mirrored
+        # frontal_chest, child, inverted, rotated, mirrored, anteroposterior
         child_known = (float(child or False), float(child is not None))
+        view_known = float(row.source in both_views and row.view in ("AP", "PA"))
         known += [(1.0, 1.0), child_known, (0.0, 1.0), (0.0, 1.0), (0.0, 1.0)]
+        known.append((view_known * (row.view == "AP"), view_known))
         array = np.asarray(known, np.float32)
         patient = f"{row.source}/{row.patient_id}"
         examples.append(

@@ -1,4 +1,4 @@
-"""Softer targets: what an earlier run says of the training films, beside their labels."""
+"""Softer targets: what earlier runs say of the training films, beside their labels."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,22 +19,19 @@ _BATCH = 32
 def soften(
     cache: PictureCache, config: RunConfig, progress: Callable[[int], None] = lambda done: None
 ) -> None:
-    """Mix an earlier run's probabilities into a cache's targets, in place.
+    """Mix earlier runs' probabilities into a cache's targets, in place.
 
-    Its answer to a film is the mean of those to the film and to its mirror image.
+    Their answer to a film is the mean of all networks' to the film and to its mirror image.
 
     Raises
     ------
     ConfigurationError
-        If the teacher's weights cannot be read or do not fit.
+        If a teacher's weights cannot be read or do not fit.
     """
     teacher = config.teacher
     if teacher is None:
         return
-    network = make_network(
-        config.network.model_copy(update={"init": str(Path(teacher.weights))}), len(config.outputs)
-    ).eval()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    networks = [_network(Path(weights), config) for weights in teacher.weights]
     child = len(config.findings) + ATTRIBUTES.index("child")
     adults = [
         index
@@ -45,7 +42,8 @@ def soften(
     examples = list(cache.examples)
     for start in range(0, len(adults), _BATCH):
         part = adults[start : start + _BATCH]
-        answers = _probabilities(network, cache.pictures[part])
+        pictures = cache.pictures[part]
+        answers = np.mean([_probabilities(network, pictures) for network in networks], axis=0)
         for index, answer in zip(part, answers, strict=True):
             examples[index] = softened(examples[index], answer, columns, teacher)
         progress(len(part))
@@ -62,6 +60,13 @@ def softened(
     targets[columns] = (1 - share) * targets[columns] + share * answer[columns]
     mask[columns] = np.where(known, mask[columns], teacher.unknown_weight)
     return replace(example, targets=targets, mask=mask)
+
+
+def _network(weights: Path, config: RunConfig) -> Network:
+    given = config.network.model_copy(update={"init": str(weights)})
+    network = make_network(given, len(config.outputs)).eval()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 @torch.no_grad()
