@@ -1,13 +1,10 @@
-"""From a recorded picture to its result: worker threads on a queue that the database can rebuild.
+"""From a recorded picture to its result: worker threads on rows that all nodes share.
 
-A picture's state in the database is the truth; the queue only says what to do next. So a restart
-puts everything that is still ``received`` back into the queue and goes on. An attempt is counted
-before it is made: a picture that takes the whole process down is tried after all others, and after
-a few times it is refused, which keeps one bad file from stopping the service for good.
+A picture's row in the database is the work item, and a lease says who works on it
+(:mod:`vigil_inference.picture_queue`). Nothing is queued in memory: a worker is woken when a
+picture was accepted, here or on another node, and looks now and then for what a dead node left.
 """
 
-import itertools
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -16,12 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from vigil.dicom import read_dicom
 from vigil.errors import BundleError, ImageRefused, RefusalCode
 from vigil.localisation import Localisation, read_localisation
 from vigil_inference.events import EventHub, StudyChanged
+from vigil_inference.intake import errno_name
+from vigil_inference.leases import Leases
+from vigil_inference.picture_queue import Claim, PictureQueue
 from vigil_inference.pictures import PictureStore
 from vigil_inference.records import AnalysisRecord, record_result, refuse
 from vigil_inference.store import Store, Task
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _RETRY_SECONDS = 2.0
+_LOOK_SECONDS = 1.0
+_SUSPECT_EVERY = 8
+"""Each eighth picture may be a suspect though others wait: "after all others" must not be never."""
 _MOST_TRIES_TO_OPEN = 5
 
 # Refused by its header before a pixel was read, yet a person wants to see what it is.
@@ -69,8 +72,10 @@ class Analysis:
 
     Parameters
     ----------
-    store, pictures, hub
-        Where results go, where previews go, who hears of it.
+    store, leases
+        Where pictures wait and results go, and by what pictures are taken.
+    pictures, hub
+        Where previews go, who hears of a result.
     data_dir
         What the tasks' paths are relative to.
     load_model
@@ -88,6 +93,7 @@ class Analysis:
     def __init__(
         self,
         store: Store,
+        leases: Leases,
         pictures: PictureStore,
         hub: EventHub,
         data_dir: Path,
@@ -99,6 +105,8 @@ class Analysis:
         preview_pixels: int = 1536,
     ) -> None:
         self._store = store
+        self._leases = leases
+        self._queue = PictureQueue(store, leases)
         self._pictures = pictures
         self._hub = hub
         self._data_dir = data_dir
@@ -106,15 +114,11 @@ class Analysis:
         self._attempts = attempts
         self._retry_seconds = retry_seconds
         self._preview_pixels = preview_pixels
-        self._queue: queue.PriorityQueue[tuple[int, int, Task | None]] = queue.PriorityQueue()
-        self._order = itertools.count()
         self._stopping = threading.Event()
         self._model: Triages | None = None
         self._model_lock = threading.Lock()
         self._status = ModelStatus(False, "the model is being loaded")
-        # Pictures whose attempt this process has counted already, with how many there were before:
-        # trying again where the database or the disk failed is not another crash.
-        self._counted: dict[int, int] = {}
+        self._stir = _Stir()
         self._unreadable: dict[int, int] = {}
         self._suspects = threading.Lock()
         self._threads = [
@@ -129,26 +133,27 @@ class Analysis:
 
     @property
     def backlog(self) -> int:
-        """How many pictures wait in the queue."""
-        return self._queue.qsize()
+        """How many pictures are still to be answered, by any node."""
+        return self._queue.count()
 
     def start(self) -> None:
-        """Queue everything that waits and start working."""
-        for task in self._store.waiting():
-            self.submit(task)
+        """Start working on whatever waits."""
         for thread in self._threads:
             thread.start()
 
     def submit(self, task: Task) -> None:
-        """Queue a picture: those that never failed first, then by arrival."""
-        self._queue.put((task.attempts, next(self._order), task))
+        """Take note of a picture that this node accepted: a worker takes it at once."""
+        self.stir()
         self._hub.publish(StudyChanged(task.study_instance_uid))
 
+    def stir(self) -> None:
+        """Let a worker look whether there is something to do."""
+        self._stir.call()
+
     def stop(self, timeout_seconds: float = 30.0) -> None:
-        """Finish the pictures in work and leave the others for the next start."""
+        """Finish the pictures in work and leave the others for the next start, or another node."""
         self._stopping.set()
-        for _ in self._threads:
-            self._queue.put((-1, next(self._order), None))
+        self._stir.call(everybody=True)
         deadline = time.monotonic() + timeout_seconds
         for thread in self._threads:
             if thread.ident is not None:
@@ -156,23 +161,43 @@ class Analysis:
 
     def _work(self) -> None:
         model = self._wait_for_model()
+        taken = 0
         while model is not None and not self._stopping.is_set():
-            _, _, task = self._queue.get()
-            if task is None:
-                return
+            seen = self._stir.calls
             try:
-                self._analyse(model, task)
+                if self._take_one(model, suspects_first=taken % _SUSPECT_EVERY == 1):
+                    taken += 1
+                else:
+                    self._stir.wait_for_more_than(seen, _LOOK_SECONDS)
             except (SQLAlchemyError, OSError) as error:
-                # Nothing is lost: the row still says `received`. TimeoutError is an OSError.
-                log.error("analysis_put_off", instance=task.instance_id, error=type(error).__name__)
+                # TimeoutError is an OSError. Nothing is lost: the row still says `received`.
+                log.error("analysis_put_off", error=type(error).__name__)
                 self._stopping.wait(_RETRY_SECONDS)
-                self._queue.put((task.attempts, next(self._order), task))
             except Exception as error:
                 # The worker must live. The message may quote the picture's header, so only its
-                # type is told; a restart takes the picture up again.
-                log.error(
-                    "analysis_worker_failed", instance=task.instance_id, error=type(error).__name__
-                )
+                # type is told; when the lease has ended the picture is taken up again.
+                log.error("analysis_worker_failed", error=type(error).__name__)
+
+    def _take_one(self, model: Triages, *, suspects_first: bool) -> bool:
+        """Take a picture and answer it; return whether there was one.
+
+        One suspect at a time: an innocent picture that was in work beside one that ends the
+        process must not be blamed for it again.
+        """
+        may_suspect = self._suspects.acquire(blocking=False)
+        try:
+            claim = self._queue.claim(suspects=may_suspect, suspects_first=suspects_first)
+            if may_suspect and (claim is None or claim.task.attempts == 0):
+                self._suspects.release()
+                may_suspect = False
+            if claim is None:
+                return False
+            with self._leases.held(claim.lease):
+                self._answer(model, claim)
+            return True
+        finally:
+            if may_suspect:
+                self._suspects.release()
 
     def _wait_for_model(self) -> Triages | None:
         while not self._stopping.is_set():
@@ -201,31 +226,22 @@ class Analysis:
         self._status = ModelStatus(True, "", bundle.id, bundle.digest, read_localisation(bundle))
         log.info("model_ready", bundle=model.bundle.id, digest=model.bundle.digest)
 
-    def _analyse(self, model: Triages, task: Task) -> None:
-        attempts = self._counted.get(task.instance_id)
-        if attempts is None:
-            attempts = self._store.begin_attempt(task.instance_id)
-        if attempts is None:
-            return  # it has its result already
-        self._counted[task.instance_id] = attempts
-        if attempts == 0:
-            self._answer(model, task, attempts)
-            return
-        # One suspect at a time: an innocent picture that was in work beside one that ends the
-        # process must not be blamed for it again.
-        with self._suspects:
-            self._answer(model, task, attempts)
-
-    def _answer(self, model: Triages, task: Task, attempts: int) -> None:
-        if attempts >= self._attempts:
+    def _answer(self, model: Triages, claim: Claim) -> None:
+        task = claim.task
+        if task.attempts >= self._attempts:
             record = refuse(
                 RefusalCode.INTERNAL_ERROR,
-                f"the analysis of this picture ended the program {attempts} times",
+                f"the analysis of this picture ended the program {task.attempts} times",
             )
         else:
-            self._check_original(task)
+            try:
+                self._check_original(task)
+            except OSError as error:
+                log.error("original_not_open", instance=task.instance_id, error=errno_name(error))
+                self._queue.put_off(claim, _RETRY_SECONDS)
+                return
             record = self._triage(model, task)
-        if self._store.record_result(task.instance_id, record):
+        if self._record(claim, record):
             log.info(
                 "analysed",
                 instance=task.instance_id,
@@ -234,14 +250,36 @@ class Analysis:
                 milliseconds=round(record.milliseconds, 1),
             )
             self._hub.publish(StudyChanged(task.study_instance_uid))
-        self._counted.pop(task.instance_id, None)
+        else:
+            log.warning("answered_by_another", instance=task.instance_id)
         self._unreadable.pop(task.instance_id, None)
 
+    def _record(self, claim: Claim, record: AnalysisRecord) -> bool:
+        """Store a result; while the database is away, it waits here and is not made again."""
+        instance_id, token = claim.task.instance_id, claim.lease.token
+        while True:
+            try:
+                return self._store.record_result(instance_id, record, token)
+            except (OperationalError, InterfaceError, TimeoutError) as error:
+                log.error("result_waits", instance=instance_id, error=type(error).__name__)
+                if self._stopping.wait(_RETRY_SECONDS):
+                    raise
+            except SQLAlchemyError as error:
+                # It is this document that the database does not take, and never will.
+                if record.code is RefusalCode.INTERNAL_ERROR:
+                    raise
+                log.error("result_not_stored", instance=instance_id, error=type(error).__name__)
+                record = refuse(
+                    RefusalCode.INTERNAL_ERROR,
+                    f"the result could not be stored ({type(error).__name__})",
+                )
+
     def _check_original(self, task: Task) -> None:
-        """Put a picture off while its file cannot be opened: a disk may be late or busy.
+        """Raise while a picture's file cannot be opened: a disk may be late or busy.
 
         After some tries it goes to the core as it is, which answers ``FILE_UNREADABLE``; the same
         object sent again opens the case anew (:meth:`vigil_inference.intake.Intake.accept`).
+        Where the whole folder is away, a share that is not mounted, no try is counted.
 
         Raises
         ------
@@ -252,6 +290,8 @@ class Analysis:
             with (self._data_dir / task.file_path).open("rb"):
                 return
         except OSError:
+            if not (self._data_dir / "instances").is_dir():
+                raise
             tries = self._unreadable.get(task.instance_id, 0) + 1
             self._unreadable[task.instance_id] = tries
             if tries < _MOST_TRIES_TO_OPEN:
@@ -283,6 +323,25 @@ class Analysis:
                     "preview_not_stored", instance=task.instance_id, error=type(error).__name__
                 )
         return record_result(result, model.bundle.manifest, has_preview=has_preview)
+
+
+class _Stir:
+    """A call that no worker misses: each remembers how many there were before it looked."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._condition = threading.Condition()
+
+    def call(self, *, everybody: bool = False) -> None:
+        """Wake one waiting worker, or all."""
+        with self._condition:
+            self.calls += 1
+            self._condition.notify_all() if everybody else self._condition.notify()
+
+    def wait_for_more_than(self, seen: int, timeout_seconds: float) -> None:
+        """Wait for a call after the one that was seen, or for the time to pass."""
+        with self._condition:
+            self._condition.wait_for(lambda: self.calls > seen, timeout_seconds)
 
 
 def _read_refused(path: Path) -> "Radiograph | None":

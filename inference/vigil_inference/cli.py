@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add this room's commands to the command line."""
     app.command()(serve)
+    app.command()(worker)
     app.command()(send)
     app.command()(worklist)
     from vigil_inference.delivery import cli as delivery
@@ -118,6 +119,45 @@ def _run(settings: "Settings") -> None:
         server.run(sockets=[listening])
     if not server.started:
         raise typer.Exit(1)
+
+
+def worker(
+    config: Annotated[
+        Path | None, typer.Option(help="Settings as TOML. [default: $VIGIL_CONFIG, if set]")
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="The model bundle's folder.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="The folder that all nodes share.")] = None,
+) -> None:
+    """Analyse and deliver what other nodes receive; PostgreSQL and one shared folder."""
+    import signal
+    import threading
+
+    from vigil import RESEARCH_USE
+    from vigil.errors import ConfigurationError
+    from vigil_inference.database import is_sqlite
+    from vigil_inference.logs import configure_logs
+    from vigil_inference.service import Service
+    from vigil_inference.settings import load_settings
+
+    settings = load_settings(config, bundle=bundle, data_dir=data_dir)
+    if is_sqlite(settings.database):
+        raise ConfigurationError(
+            "database_url: a worker shares its database with other nodes; expected "
+            "postgresql://USER@HOST/DATABASE, found SQLite"
+        )
+    if bundle is not None:
+        _check_named(bundle)
+    os.umask(0o077)
+    configure_logs(settings.log_format)
+    service = Service(settings, has_doors=False)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    service.start()
+    typer.echo(f"Worker of {settings.data_dir.absolute()}")
+    typer.echo(f"{RESEARCH_USE}. Ctrl-C stops it.")
+    stopping.wait()
+    service.stop()
 
 
 def send(

@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -253,7 +252,7 @@ class Intake:
             size_bytes=place.stat().st_size,
             door=source.door,
             calling_ae_title=source.calling_ae_title,
-            received_at=datetime.now(UTC),
+            received_at=self._store.now(),
         )
         try:
             recorded = self._store.add(arrival)

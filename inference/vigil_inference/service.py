@@ -1,8 +1,9 @@
-"""One running service: its parts, put together once, and the order of their start and stop."""
+"""One running node: its parts, put together once, and the order of their start and stop."""
 
+import socket
 import sys
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,7 +14,10 @@ from vigil_inference.analysis import Analysis, Triages
 from vigil_inference.delivery.dispatch import Delivery
 from vigil_inference.dicom_listener import DicomListener
 from vigil_inference.events import EventHub, StudyChanged
+from vigil_inference.installation import check_installation
 from vigil_inference.intake import Intake
+from vigil_inference.leases import Leases
+from vigil_inference.nodes import Heart, ModelNews
 from vigil_inference.pictures import PictureStore
 from vigil_inference.repeated import Repeated
 from vigil_inference.sender import parse_peer
@@ -21,6 +25,9 @@ from vigil_inference.settings import Settings
 from vigil_inference.storage_commitment import CommitmentProvider
 from vigil_inference.store import Store
 from vigil_inference.watched_folder import WatchedFolder
+
+if TYPE_CHECKING:
+    from vigil_inference.remote_changes import RemoteChanges
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +43,8 @@ class Service:
         How it runs.
     model
         A loaded model to use instead of the settings' bundle.
+    has_doors
+        Whether it receives and serves; a worker only analyses and delivers.
 
     Raises
     ------
@@ -43,8 +52,11 @@ class Service:
         If the data folder or the database cannot be used.
     """
 
-    def __init__(self, settings: Settings, model: Triages | None = None) -> None:
+    def __init__(
+        self, settings: Settings, model: Triages | None = None, *, has_doors: bool = True
+    ) -> None:
         self.settings = settings
+        self.has_doors = has_doors
         self._model = model
         self._lock: IO[bytes] | None = None
         try:
@@ -54,10 +66,17 @@ class Service:
             raise StorageError(f"{settings.data_dir}: cannot be used ({error.strerror})") from error
         except SQLAlchemyError as error:
             raise StorageError(f"the database cannot be used ({type(error).__name__})") from error
+        try:
+            check_installation(self.store, settings.data_dir)
+        except StorageError:
+            self.store.close()
+            raise
+        self.leases = Leases(self.store, settings.lease_seconds)
         self.pictures = PictureStore(settings.data_dir)
         self.hub = EventHub()
         self.analysis = Analysis(
             self.store,
+            self.leases,
             self.pictures,
             self.hub,
             settings.data_dir,
@@ -89,7 +108,23 @@ class Service:
             settings.dicom_timeout_seconds,
         )
         self.listener = DicomListener(settings, self.intake, self.commitment)
-        self.delivery = Delivery(self.store, self.pictures, settings)
+        self.delivery = Delivery(
+            self.store, self.leases, self.pictures, settings, listens=has_doors
+        )
+        self.heart = Heart(
+            self.store,
+            self.leases,
+            name=settings.node_name or socket.gethostname(),
+            kind="serve" if has_doors else "worker",
+            address=f"{settings.http_host}:{settings.http_port}" if has_doors else "",
+            model=self._model_news,
+        )
+        self._remote: RemoteChanges | None = None
+        if self.store.is_shared:
+            # Its driver is not loaded where nobody needs it.
+            from vigil_inference import remote_changes
+
+            self._remote = remote_changes.RemoteChanges(self.store, self.hub, self.analysis.stir)
 
     def start(self) -> None:
         """Take up what was left, then open the DICOM door.
@@ -97,31 +132,46 @@ class Service:
         Raises
         ------
         StorageError
-            If another service works on this data folder, or the DICOM port is taken.
+            If another service works on this data folder, or a port is taken.
         """
-        if sys.platform != "win32":
-            self._lock = _lock_folder(self.settings.data_dir)
-        self._sweeper.start()
+        if not self.store.is_shared:
+            if sys.platform != "win32":
+                self._lock = _lock_folder(self.settings.data_dir)
+            # The only process on this database: whoever had leased anything is gone.
+            self.leases.free_all()
+        self.heart.start()
+        if self._remote is not None:
+            self._remote.start()
         self.analysis.start()
         self.delivery.start()
-        if self._watch is not None:
-            self._watch.start()
-        self.listener.start()
+        if self.has_doors:
+            self._sweeper.start()
+            if self._watch is not None:
+                self._watch.start()
+            self.listener.start()
 
     def stop(self) -> None:
         """Close the doors, finish pictures and deliveries in work, close the database."""
-        self.listener.stop()
-        if self._watch is not None:
-            self._watch.stop()
-        self.commitment.stop()
-        self._sweeper.stop()
+        if self.has_doors:
+            self.listener.stop()
+            if self._watch is not None:
+                self._watch.stop()
+            self.commitment.stop()
+            self._sweeper.stop()
         self.hub.close()
         self.analysis.stop()
         self.delivery.stop()
+        if self._remote is not None:
+            self._remote.stop()
+        self.heart.stop()
         self.store.close()
         if self._lock is not None:
             self._lock.close()
         log.info("stopped")
+
+    def _model_news(self) -> ModelNews:
+        status = self.analysis.status
+        return ModelNews(status.bundle_id, status.bundle_digest, status.reason)
 
     def _sweep_spool(self) -> None:
         if swept := self.intake.sweep_spool():
@@ -135,12 +185,15 @@ class Service:
         except SQLAlchemyError as error:
             database = f"the database does not answer ({type(error).__name__})"
         status = self.analysis.status
-        return {
+        checks = {
             "database": database,
             "storage": self.intake.check(),
             "model": "ok" if status.available else status.reason,
-            "dicom": "ok" if self.listener.is_listening else "the DICOM port is closed",
         }
+        if self.has_doors:
+            open_ = self.listener.is_listening
+            checks["dicom"] = "ok" if open_ else "the DICOM port is closed"
+        return checks
 
     def _load_model(self) -> Triages:
         if self._model is not None:

@@ -19,6 +19,7 @@ from pydantic_settings import (
 
 from vigil.errors import ConfigurationError
 from vigil.processor import NetworkChoice
+from vigil_inference.database import normal_url
 from vigil_inference.delivery.destinations import AETitle as _AETitle
 from vigil_inference.delivery.destinations import DeliveryRule, Destination, check_routes
 
@@ -42,7 +43,17 @@ class Settings(BaseSettings):
     )
     database_url: str = Field(
         "",
-        description="SQLAlchemy URL of the database. Left out: SQLite in `data_dir`.",
+        description="URL of the database: `postgresql://USER:PASSWORD@HOST/DATABASE` where several "
+        "nodes share it. Left out: SQLite in `data_dir`.",
+    )
+    node_name: str = Field(
+        "", max_length=64, description="What this node is called. Left out: its host's name."
+    )
+    lease_seconds: float = Field(
+        45.0,
+        ge=1,
+        le=50,
+        description="How long a node may be silent before others take its work over.",
     )
     site: str = Field(
         "", max_length=64, description="Name of this installation, shown on the page."
@@ -209,8 +220,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.database_url and "://" not in self.database_url:
-            raise ValueError("database_url: expected an SQLAlchemy URL such as sqlite:///vigil.db")
+        if self.database_url:
+            try:
+                normal_url(self.database_url)
+            except ValueError as error:
+                raise ValueError(f"database_url: {error}") from error
         if self.dicom_require_tls and self.dicom_tls_certificate is None:
             raise ValueError("dicom_require_tls: expected dicom_tls_certificate beside it")
         check_routes(tuple(self.destinations), tuple(self.delivery_rules))
@@ -238,7 +252,9 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """The database's URL, the embedded one where none is set."""
-        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'vigil.sqlite3'}"
+        if self.database_url:
+            return normal_url(self.database_url)
+        return f"sqlite:///{self.data_dir.absolute() / 'vigil.sqlite3'}"
 
     @property
     def is_local_only(self) -> bool:

@@ -1,34 +1,40 @@
 """The service's memory: which pictures were acknowledged and what became of them.
 
 Opening a store brings its schema up to date. Writing transactions are short and, on SQLite, one
-after the other: ``BEGIN IMMEDIATE`` under a lock of this process, so that a thread waits for its
-turn instead of polling a busy database. ``synchronous=FULL`` makes a commit survive a power cut.
+after the other under a lock of this process, so that a thread waits for its turn instead of polling
+a busy database. On PostgreSQL the study's row is locked first by whoever changes what hangs on it.
 """
 
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, Engine, case, create_engine, event, select, text, update
+from sqlalchemy import case, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from vigil.errors import RefusalCode
 from vigil.triage import Priority
+from vigil_inference.database import (
+    BUSY_TIMEOUT_SECONDS,
+    POSTGRESQL,
+    WRITING,
+    Clock,
+    create_store_engine,
+    migrate,
+)
 from vigil_inference.headers import Header
 from vigil_inference.records import AnalysisRecord
 from vigil_inference.tables import RANK, Instance, State, Study
 
-_WRITING = "vigil_writing"
-BUSY_TIMEOUT_SECONDS = 30.0
+CHANNEL = "vigil"
+"""By which PostgreSQL tells the other nodes what changed: ``NODE WORD STUDY``."""
+_MOST_COLLISIONS = 3
 
 
 class Outcome(StrEnum):
@@ -77,46 +83,6 @@ class Task:
     attempts: int
 
 
-def create_store_engine(url: str) -> Engine:
-    """Return an engine; on SQLite in WAL mode with durable commits."""
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(
-        url,
-        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
-        pool_size=16,
-        max_overflow=48,
-    )
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _record: object) -> None:
-        # The driver must not open transactions on its own: _begin does.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        writing = connection.get_execution_options().get(_WRITING, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-
-    return engine
-
-
-def migrate(engine: Engine) -> None:
-    """Bring the schema up to date, from nothing if need be."""
-    config = Config()
-    config.set_main_option(
-        "script_location", str(resources.files("vigil_inference") / "migrations")
-    )
-    config.set_main_option("path_separator", "os")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-
-
 class Store:
     """Studies and pictures in a database.
 
@@ -127,8 +93,29 @@ class Store:
         if url.startswith("sqlite:///"):
             Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         self.engine = create_store_engine(url)
-        migrate(self.engine.execution_options(**{_WRITING: True}))
-        self._lock = threading.Lock() if self.engine.dialect.name == "sqlite" else None
+        self.node_id = uuid.uuid4().hex[:16]
+        """By which this process is known to others on the same database."""
+        migrate(self.engine)
+        self._clock = Clock(self.engine)
+        self._writer = self.engine.execution_options(**{WRITING: True})
+        self._reader = self.engine
+        if self.is_shared:
+            # One state for all statements of a session, as on SQLite.
+            self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ")
+        self._lock = None if self.is_shared else threading.Lock()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other nodes may work on this database too."""
+        return self.engine.dialect.name == POSTGRESQL
+
+    def now(self) -> datetime:
+        """Return the time that all nodes of this database agree on, in UTC."""
+        return self._clock.now()
+
+    def set_clock(self) -> None:
+        """Ask the database what time it is."""
+        self._clock.set()
 
     def close(self) -> None:
         """Close all connections."""
@@ -137,22 +124,30 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session on one consistent state of the database."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        with Session(self._reader, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session that is committed at its end, or rolled back on an error."""
-        engine = self.engine.execution_options(**{_WRITING: True})
         lock = self._lock
         if lock is not None and not lock.acquire(timeout=BUSY_TIMEOUT_SECONDS):
             raise TimeoutError("the database was not free to write in time")
         try:
-            with Session(engine, expire_on_commit=False) as session, session.begin():
+            with Session(self._writer, expire_on_commit=False) as session, session.begin():
                 yield session
         finally:
             if lock is not None:
                 lock.release()
+
+    def announce(self, session: Session, study_instance_uid: str, word: str = "changed") -> None:
+        """Tell other nodes of a study, with the session's commit; within this one, see events.
+
+        ``word`` is ``received`` where there is something to analyse.
+        """
+        if self.is_shared:
+            message = f"{self.node_id} {word} {study_instance_uid}"
+            session.execute(select(func.pg_notify(CHANNEL, message)))
 
     def ping(self) -> None:
         """Ask the database for a sign of life."""
@@ -166,22 +161,31 @@ class Store:
 
     def add(self, arrival: Arrival) -> Recorded:
         """Record a picture in one transaction; the first bytes under a UID are kept."""
-        try:
-            with self.writing() as session:
-                return _add(session, arrival)
-        except IntegrityError:
-            # Another node recorded the same picture or study between our look and our insert.
-            with self.writing() as session:
-                return _add(session, arrival)
+        for _ in range(_MOST_COLLISIONS):
+            try:
+                return self._add(arrival)
+            except IntegrityError:
+                # Another node recorded the same picture or study between our look and our insert.
+                continue
+        return self._add(arrival)
+
+    def _add(self, arrival: Arrival) -> Recorded:
+        with self.writing() as session:
+            recorded = _add(session, arrival)
+            if recorded.outcome is Outcome.NEW:
+                self.announce(session, recorded.study_instance_uid, "received")
+            return recorded
 
     def note_conflict(self, instance_id: int) -> None:
         """Count that other bytes came for a picture that is held."""
         with self.writing() as session:
-            session.execute(
+            study_id = session.scalar(
                 update(Instance)
                 .where(Instance.id == instance_id)
                 .values(conflicts=Instance.conflicts + 1)
+                .returning(Instance.study_id)
             )
+            self._announce_by_id(session, study_id)
 
     def waiting(self) -> list[Task]:
         """Return the pictures that wait for analysis, those that never failed first."""
@@ -199,21 +203,6 @@ class Store:
         )
         with self.reading() as session:
             return [Task(*row) for row in session.execute(statement)]
-
-    def begin_attempt(self, instance_id: int) -> int | None:
-        """Count an attempt before it is made; return how many there were, None if it is done."""
-        with self.writing() as session:
-            attempts = session.scalar(
-                select(Instance.attempts).where(
-                    Instance.id == instance_id, Instance.state == State.RECEIVED.value
-                )
-            )
-            if attempts is None:
-                return None
-            session.execute(
-                update(Instance).where(Instance.id == instance_id).values(attempts=attempts + 1)
-            )
-            return attempts
 
     def reopen(self, instance_id: int) -> Task | None:
         """Let a picture whose file could not be read wait for its analysis again.
@@ -235,29 +224,50 @@ class Store:
             row = session.execute(
                 update(Instance)
                 .where(*unreadable)
-                .values(state=State.RECEIVED.value, code=None, reason="", result=None, attempts=0)
+                .values(
+                    state=State.RECEIVED.value,
+                    code=None,
+                    reason="",
+                    result=None,
+                    attempts=0,
+                    owner="",
+                    leased_until=None,
+                )
                 .returning(Instance.study_id, Instance.file_path, Instance.sha256)
             ).one_or_none()
             if row is None:
                 return None
-            _settle_state(session, row.study_id)
             uid = session.scalars(
-                select(Study.study_instance_uid).where(Study.id == row.study_id)
+                select(Study.study_instance_uid).where(Study.id == row.study_id).with_for_update()
             ).one()
+            _settle_state(session, row.study_id)
+            self.announce(session, uid, "received")
             return Task(instance_id, uid, row.file_path, row.sha256, attempts=0)
 
-    def record_result(self, instance_id: int, record: AnalysisRecord) -> bool:
+    def record_result(self, instance_id: int, record: AnalysisRecord, token: str = "") -> bool:
         """Store a picture's result and raise its study's priority, in one transaction.
+
+        Parameters
+        ----------
+        instance_id, record
+            Which picture, and its result.
+        token
+            Of the lease under which it was analysed; "" of one that nobody has leased.
 
         Returns
         -------
         bool
-            False if the picture had a result already, which stays.
+            False if the picture had a result already, which stays, or another took it over.
         """
+        now = self.now()
         with self.writing() as session:
             study_id = session.scalar(
                 update(Instance)
-                .where(Instance.id == instance_id, Instance.state == State.RECEIVED.value)
+                .where(
+                    Instance.id == instance_id,
+                    Instance.state == State.RECEIVED.value,
+                    Instance.owner == token,
+                )
                 .values(
                     state=record.status,
                     code=record.code,
@@ -268,16 +278,23 @@ class Store:
                     bundle_id=record.bundle_id,
                     bundle_digest=record.bundle_digest,
                     milliseconds=record.milliseconds,
-                    analysed_at=datetime.now(UTC),
+                    analysed_at=now,
+                    owner="",
+                    leased_until=None,
                 )
                 .returning(Instance.study_id)
             )
             if study_id is None:
                 return False
-            _raise_priority(session, study_id, record.priority)
+            _raise_priority(session, study_id, record.priority, release_due_at=now)
             _settle_state(session, study_id)
-            _mark_for_release(session, study_id)
+            self._announce_by_id(session, study_id)
             return True
+
+    def _announce_by_id(self, session: Session, study_id: int | None) -> None:
+        if self.is_shared and study_id is not None:
+            uid = session.scalar(select(Study.study_instance_uid).where(Study.id == study_id))
+            self.announce(session, uid or "")
 
 
 def _held(session: Session, header: Header, sha256: str) -> Recorded | None:
@@ -303,7 +320,7 @@ def _add(session: Session, arrival: Arrival) -> Recorded:
     if held is not None:
         return held
     study = session.scalars(
-        select(Study).where(Study.study_instance_uid == header.study_instance_uid)
+        select(Study).where(Study.study_instance_uid == header.study_instance_uid).with_for_update()
     ).one_or_none()
     if study is None:
         study = Study(
@@ -344,14 +361,21 @@ def _add(session: Session, arrival: Arrival) -> Recorded:
         door=arrival.door,
         calling_ae_title=arrival.calling_ae_title,
         received_at=arrival.received_at,
+        stored_at=arrival.received_at,
     )
     session.add(instance)
     session.flush()
     return Recorded(Outcome.NEW, instance.id, header.study_instance_uid, arrival.file_path)
 
 
-def _raise_priority(session: Session, study_id: int, priority: Priority) -> None:
-    """Raise a study's priority, never lower it: the comparison is made by the database."""
+def _raise_priority(
+    session: Session, study_id: int, priority: Priority, *, release_due_at: datetime
+) -> None:
+    """Raise a study's priority, never lower it: the comparison is made by the database.
+
+    In the same statement the study's results become due to be released (again). The row stays
+    locked until the commit, so that nobody settles its state beside us.
+    """
     rank = RANK[priority]
     session.execute(
         update(Study)
@@ -361,16 +385,10 @@ def _raise_priority(session: Session, study_id: int, priority: Priority) -> None
             reading_order=case(
                 (Study.priority_rank < rank, priority.reading_order), else_=Study.reading_order
             ),
+            release_due_at=release_due_at,
+            release_attempts=0,
+            release_problem="",
         )
-    )
-
-
-def _mark_for_release(session: Session, study_id: int) -> None:
-    """Say in the result's own transaction that the study's results are to be released (again)."""
-    session.execute(
-        update(Study)
-        .where(Study.id == study_id)
-        .values(release_due_at=datetime.now(UTC), release_attempts=0, release_problem="")
     )
 
 

@@ -5,10 +5,7 @@ The objects are pure functions of what the database and the originals hold
 destination is kept, and is what is shown as long as it speaks of all the study's pictures.
 """
 
-import contextlib
 import hashlib
-import os
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
@@ -21,10 +18,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vigil.dicom import read_header
-from vigil.errors import ImageRefused, StorageError, VigilError
+from vigil.errors import ImageRefused, VigilError
 from vigil.triage import Flag, Priority
 from vigil_inference.delivery.tables import ResultObject, ResultSet
-from vigil_inference.intake import errno_name, sync_folder
+from vigil_inference.installation import installation_namespace
+from vigil_inference.intake import errno_name
 from vigil_inference.pictures import PictureStore
 from vigil_inference.records import AnalysisRecord, FindingRecord
 from vigil_inference.settings import Settings
@@ -42,33 +40,6 @@ class ResultsUnavailable(VigilError):
 
     code = "RESULTS_UNAVAILABLE"
     http_status = 409
-
-
-def installation_namespace(data_dir: Path) -> uuid.UUID:
-    """Return the installation's own UUID, made at its first use; its results' UIDs come from it.
-
-    Raises
-    ------
-    StorageError
-        If it can be neither read nor written.
-    """
-    path = data_dir / "installation-id"
-    try:
-        if not path.exists():
-            fresh = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-            with fresh.open("x", encoding="ascii") as file:
-                file.write(f"{uuid.uuid4()}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            # A link is made whole or not at all, and only the first one is.
-            with contextlib.suppress(FileExistsError):
-                os.link(fresh, path)
-            fresh.unlink()
-            sync_folder(data_dir)
-        return uuid.UUID(path.read_text(encoding="ascii").strip())
-    except (OSError, ValueError) as error:
-        what = errno_name(error) if isinstance(error, OSError) else "not a UUID"
-        raise StorageError(f"{path}: the installation's identity is unusable ({what})") from error
 
 
 @dataclass(frozen=True)

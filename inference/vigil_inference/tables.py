@@ -63,7 +63,17 @@ class Base(DeclarativeBase):
 _Key = BigInteger().with_variant(Integer, "sqlite")
 
 
-class Study(Base):
+class Leased:
+    """Columns of a row that threads and nodes share; see :mod:`vigil_inference.leases`."""
+
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    owner: Mapped[str] = mapped_column(String(32), default="", server_default="")
+    """Who works on it now; "" nobody."""
+    leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Until then nobody else takes it; if the owner is silent after it, it counts as dead."""
+
+
+class Study(Leased, Base):
     """A study as its first picture described it; patient text is Unicode as DICOM wrote it."""
 
     __tablename__ = "studies"
@@ -72,7 +82,6 @@ class Study(Base):
         Index("ix_studies_by_arrival", "received_at", "id"),
     )
 
-    id: Mapped[int] = mapped_column(_Key, primary_key=True)
     study_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), unique=True)
     patient_name: Mapped[str] = mapped_column(Text, default="")
     """All component groups, as in DICOM: ``Alphabetic=Ideographic=Phonetic``."""
@@ -110,13 +119,15 @@ class Study(Base):
         return PRIORITY_BY_RANK[self.priority_rank]
 
 
-class Instance(Base):
+class Instance(Leased, Base):
     """A picture (or another object) that was acknowledged, and what became of it."""
 
     __tablename__ = "instances"
-    __table_args__ = (Index("ix_instances_state", "state", "attempts", "id"),)
+    __table_args__ = (
+        Index("ix_instances_state", "state", "attempts", "id"),
+        Index("ix_instances_kept", "removed_at", "stored_at"),
+    )
 
-    id: Mapped[int] = mapped_column(_Key, primary_key=True)
     sop_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), unique=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
     series_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), default="")
@@ -131,6 +142,12 @@ class Instance(Base):
     door: Mapped[str] = mapped_column(String(16))
     calling_ae_title: Mapped[str] = mapped_column(Text, default="")
     received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    stored_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Since when its bytes are held: later than its arrival if they were removed and came again."""
+    removed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When its pixels were removed by rule; None while they are held. Its header stays."""
+    removal_reason: Mapped[str] = mapped_column(Text, default="", server_default="")
+    """By which rule, in a sentence."""
     conflicts: Mapped[int] = mapped_column(Integer, default=0)
     """How often other bytes came under the same SOP instance UID; the first are kept."""
 
@@ -148,3 +165,37 @@ class Instance(Base):
     analysed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     study: Mapped[Study] = relationship(back_populates="instances")
+
+
+class Node(Base):
+    """A process that works on this database, as its own heartbeat tells."""
+
+    __tablename__ = "nodes"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    """Its leases' tokens begin with this."""
+    name: Mapped[str] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(String(16))
+    """``serve`` or ``worker``."""
+    address: Mapped[str] = mapped_column(Text, default="")
+    """Where its page is, ``HOST:PORT``; "" for a worker."""
+    process_id: Mapped[int] = mapped_column(Integer)
+    software_version: Mapped[str] = mapped_column(Text)
+    bundle_id: Mapped[str] = mapped_column(Text, default="")
+    bundle_digest: Mapped[str] = mapped_column(String(64), default="")
+    problem: Mapped[str] = mapped_column(Text, default="")
+    """Why it cannot analyse; "" if it can."""
+    in_work: Mapped[int] = mapped_column(Integer, default=0)
+    """How many rows it had leased at its last heartbeat."""
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    seen_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    """When its heart last beat. A node that stops takes its row away; one that dies leaves it."""
+
+
+class Installation(Base):
+    """One row: which installation this database belongs to, as its data folder says too."""
+
+    __tablename__ = "installation"
+
+    id: Mapped[int] = mapped_column(_Key, primary_key=True)
+    identity: Mapped[str] = mapped_column(String(36))

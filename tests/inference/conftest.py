@@ -17,6 +17,7 @@ from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from tests.postgresql import new_database
 from vigil.bundle import (
     BundleManifest,
     Calibration,
@@ -33,6 +34,7 @@ from vigil.triager import TriageResult
 from vigil_inference.app import create_app
 from vigil_inference.service import Service
 from vigil_inference.settings import Settings
+from vigil_inference.store import Store
 
 THRESHOLD, CRITICAL = 0.5, 0.9
 
@@ -175,6 +177,31 @@ def until() -> Until:
         return found
 
     return wait
+
+
+@pytest.fixture
+def postgresql() -> Iterator[str]:
+    """The URL of an empty PostgreSQL database, dropped at the end."""
+    with new_database() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database: each test that asks for it runs on both kinds."""
+    if request.param == "postgresql":
+        url: str = request.getfixturevalue("postgresql")
+        return url
+    folder = tmp_path / "var"
+    folder.mkdir(exist_ok=True)
+    return f"sqlite:///{folder / 'vigil.sqlite3'}"
+
+
+@pytest.fixture
+def store(database: str) -> Iterator[Store]:
+    store = Store(database)
+    yield store
+    store.close()
 
 
 @pytest.fixture

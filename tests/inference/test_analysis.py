@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 from tests.inference.conftest import FakeModel, MakeFile, Until
@@ -110,8 +110,9 @@ def test_a_picture_that_took_the_process_down_too_often_is_refused_and_others_go
 ) -> None:
     service = Service(settings, model)
     bad = service.intake.accept(make_file("0.1"), SOURCE)
-    for _ in range(settings.analysis_attempts):
-        service.store.begin_attempt(bad.instance_id)  # and then the process died
+    with service.store.writing() as session:  # as often it was taken, and then the process died
+        attempts = {"attempts": settings.analysis_attempts}
+        session.execute(update(Instance).where(Instance.id == bad.instance_id).values(**attempts))
     service.intake.accept(make_file("0.1"), SOURCE)
     service.store.close()
     again = Service(settings, model)
@@ -230,6 +231,7 @@ def test_a_lost_original_that_is_sent_again_is_analysed_after_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("vigil_inference.analysis._RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("vigil_inference.analysis._LOOK_SECONDS", 0.05)
     judge = model.triage
 
     def triage(path: Path) -> TriageResult:

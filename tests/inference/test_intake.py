@@ -21,13 +21,6 @@ SOURCE = Source("C-STORE", calling_ae_title="PACS")
 
 
 @pytest.fixture
-def store(tmp_path: Path):
-    store = Store(f"sqlite:///{tmp_path / 'var' / 'vigil.sqlite3'}")
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def accepted() -> list[Task]:
     return []
 

@@ -9,17 +9,11 @@ from sqlalchemy import select, text
 from tests.inference.conftest import FakeModel
 from vigil.errors import RefusalCode
 from vigil.triage import Priority
+from vigil_inference.database import create_store_engine, migrate
 from vigil_inference.headers import Header
 from vigil_inference.records import AnalysisRecord, refuse
-from vigil_inference.store import Arrival, Outcome, Store, create_store_engine, migrate
+from vigil_inference.store import Arrival, Outcome, Store
 from vigil_inference.tables import Base, Instance, State, Study
-
-
-@pytest.fixture
-def store(tmp_path: Path):
-    store = Store(f"sqlite:///{tmp_path / 'vigil.sqlite3'}")
-    yield store
-    store.close()
 
 
 def arrival(sop: str, study: str = "1.2", sha256: str = "", **header: str) -> Arrival:
@@ -45,8 +39,8 @@ def read_study(store: Store) -> Study:
         return session.scalars(select(Study)).one()
 
 
-def test_migrations_from_nothing_give_the_tables_that_the_code_expects(tmp_path: Path) -> None:
-    engine = create_store_engine(f"sqlite:///{tmp_path / 'empty.sqlite3'}")
+def test_migrations_from_nothing_give_the_tables_that_the_code_expects(database: str) -> None:
+    engine = create_store_engine(database)
     migrate(engine)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
@@ -55,12 +49,14 @@ def test_migrations_from_nothing_give_the_tables_that_the_code_expects(tmp_path:
     engine.dispose()
 
 
-def test_sqlite_is_in_wal_mode_and_commits_survive_a_power_cut(store: Store) -> None:
+def test_sqlite_is_in_wal_mode_and_commits_survive_a_power_cut(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'vigil.sqlite3'}")
     with store.engine.connect() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 2  # FULL
         assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
         assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 30000
+    store.close()
 
 
 def test_the_first_bytes_under_a_uid_are_kept(store: Store) -> None:
@@ -114,7 +110,6 @@ def test_a_result_is_recorded_once(store: Store) -> None:
     assert not store.record_result(recorded.instance_id, analysed(Priority.CRITICAL))
     assert read_study(store).priority is Priority.URGENT
     assert store.waiting() == []
-    assert store.begin_attempt(recorded.instance_id) is None
 
 
 def test_a_study_is_not_analysed_only_when_all_its_pictures_are_not(store: Store) -> None:
@@ -125,12 +120,6 @@ def test_a_study_is_not_analysed_only_when_all_its_pictures_are_not(store: Store
     assert read_study(store).state == State.NOT_ANALYSED
     store.add(arrival("1.2.3"))
     assert read_study(store).state == State.RECEIVED
-
-
-def test_pictures_that_never_failed_are_queued_before_those_that_did(store: Store) -> None:
-    ids = [store.add(arrival(f"1.2.{n}")).instance_id for n in range(3)]
-    assert store.begin_attempt(ids[0]) == 0
-    assert [task.instance_id for task in store.waiting()] == [ids[1], ids[2], ids[0]]
 
 
 def test_a_failed_transaction_leaves_nothing(store: Store) -> None:

@@ -11,9 +11,9 @@ from pydicom import dcmread
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 
 from vigil.gate import OWN_MANUFACTURER
+from vigil_inference.installation import installation_namespace
 from vigil_inference.intake import Source
 from vigil_inference.service import Service
-from vigil_inference.study_results import installation_namespace
 
 Make = Callable[..., Path]
 Until = Callable[..., object]

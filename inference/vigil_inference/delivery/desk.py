@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, func, select, update
 
-from vigil_inference.delivery.ledger import changed, is_free
+from vigil_inference.delivery.ledger import changed
 from vigil_inference.delivery.states import DeliveryState
 from vigil_inference.delivery.tables import Delivery, ResultObject, ResultSet
+from vigil_inference.leases import FREE, is_free
 from vigil_inference.store import Store
 from vigil_inference.tables import Study
 
@@ -67,7 +68,7 @@ class Desk:
             selection,
             states,
             state=DeliveryState.PENDING.value,
-            due_at=datetime.now(UTC),
+            due_at=self._store.now(),
             attempts=0,
             checks=0,
             give_up_at=None,
@@ -133,7 +134,7 @@ class Desk:
             return list(
                 session.scalars(
                     statement.values(
-                        release_due_at=datetime.now(UTC), release_attempts=0, release_problem=""
+                        release_due_at=self._store.now(), release_attempts=0, release_problem=""
                     ).returning(Study.study_instance_uid)
                 )
             )
@@ -141,7 +142,7 @@ class Desk:
     def _set_aside(
         self, selection: Selection, states: Sequence[DeliveryState], **values: object
     ) -> list[int]:
-        now = datetime.now(UTC)
+        now = self._store.now()
         with self._store.writing() as session:
             ids = session.scalars(
                 select(Delivery.id)
@@ -156,9 +157,9 @@ class Desk:
                     .where(
                         Delivery.id == delivery_id,
                         Delivery.state.in_([s.value for s in states]),
-                        is_free(now),
+                        is_free(Delivery, now),
                     )
-                    .values(owner="", leased_until=None, **values)
+                    .values(**FREE, **values)
                 )
                 if changed(session, statement):
                     met.append(delivery_id)

@@ -6,7 +6,6 @@ database, so a command line in another process, another node or a restart needs 
 
 import random
 import threading
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -29,6 +28,7 @@ from vigil_inference.delivery.peers import Answer, Peer, Verdict
 from vigil_inference.delivery.release import DueStudy, Overtaken, Release
 from vigil_inference.delivery.webhook import WebhookPeer
 from vigil_inference.intake import errno_name
+from vigil_inference.leases import Leases
 from vigil_inference.pictures import PictureStore
 from vigil_inference.settings import Settings
 from vigil_inference.store import Store
@@ -55,27 +55,35 @@ class Delivery:
 
     Parameters
     ----------
-    store, pictures
-        Where results come from.
+    store, leases, pictures
+        Where results come from, and by what work is taken.
     settings
         Destinations, rules and waits.
+    listens
+        Whether this node takes reports of storage commitment, where the settings name a port.
     """
 
-    def __init__(self, store: Store, pictures: PictureStore, settings: Settings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        leases: Leases,
+        pictures: PictureStore,
+        settings: Settings,
+        *,
+        listens: bool = True,
+    ) -> None:
         self._store = store
         self._settings = settings
-        self._release = Release(store, pictures, settings)
+        self._release = Release(store, leases, pictures, settings)
         self.desk = Desk(store)
-        self.ledger = Ledger(store, give_up_seconds=settings.delivery_give_up_seconds)
+        self.ledger = Ledger(store, leases, give_up_seconds=settings.delivery_give_up_seconds)
         self._stopping = threading.Event()
-        owner = uuid.uuid4().hex
         self._couriers = [
-            _Courier(destination, self._peer(destination), self.ledger, settings, owner)
+            _Courier(destination, self._peer(destination), self.ledger, leases, store, settings)
             for destination in settings.destinations
         ]
-        self._owner = owner
         self.commitments: CommitmentListener | None = None
-        if settings.dicom_commitment_port is not None:
+        if listens and settings.dicom_commitment_port is not None:
             self.commitments = CommitmentListener(
                 settings.dicom_host,
                 settings.dicom_commitment_port,
@@ -87,7 +95,6 @@ class Delivery:
             )
         self._threads = [
             threading.Thread(target=self._release_all, name="release", daemon=True),
-            threading.Thread(target=self._keep_leases, name="delivery-leases", daemon=True),
             *(
                 threading.Thread(
                     target=courier.work, args=(self._stopping,), name=f"deliver-{n}", daemon=True
@@ -106,9 +113,6 @@ class Delivery:
         """
         if self.commitments is not None:
             self.commitments.start()
-        if self._store.engine.dialect.name == "sqlite":
-            # One service a database: whoever had leased anything is gone.
-            self.ledger.release_leases()
         for thread in self._threads:
             thread.start()
 
@@ -133,16 +137,6 @@ class Delivery:
         if isinstance(destination, FolderDestination):
             return FolderPeer(destination, settings.data_dir)
         return WebhookPeer(destination)
-
-    def _keep_leases(self) -> None:
-        while not self._stopping.wait(self.ledger.lease_seconds / 4):
-            in_work = [n for courier in self._couriers if (n := courier.current) is not None]
-            if not in_work:
-                continue
-            try:
-                self.ledger.renew(self._owner, in_work)
-            except (SQLAlchemyError, TimeoutError) as error:
-                log.error("leases_not_renewed", error=type(error).__name__)
 
     def _release_all(self) -> None:
         while not self._stopping.is_set():
@@ -179,7 +173,7 @@ class Delivery:
         wait = backoff_seconds(
             due.attempts + 1, settings.delivery_retry_seconds, settings.delivery_retry_most_seconds
         )
-        retry_at = datetime.now(UTC) + timedelta(seconds=wait)
+        retry_at = self._store.now() + timedelta(seconds=wait)
         try:
             self._release.put_off(
                 due, problem, retry_at if due.attempts + 1 < _MOST_BUILDS else None
@@ -197,16 +191,16 @@ class _Courier:
         destination: AnyDestination,
         peer: Peer,
         ledger: Ledger,
+        leases: Leases,
+        store: Store,
         settings: Settings,
-        owner: str,
     ) -> None:
         self._destination = destination
         self._peer = peer
         self._ledger = ledger
+        self._leases = leases
+        self._store = store
         self._settings = settings
-        self._owner = owner
-        self.current: int | None = None
-        """The delivery in work, whose lease is to be renewed."""
 
     def work(self, stopping: threading.Event) -> None:
         """Take steps until told to stop."""
@@ -225,17 +219,14 @@ class _Courier:
 
     def _take_one(self) -> bool:
         with_proof = self._destination.proof != "none"
-        parcel = self._ledger.claim(self._destination.name, self._owner, with_proof=with_proof)
+        parcel = self._ledger.claim(self._destination.name, with_proof=with_proof)
         if parcel is None:
             return False
-        self.current = parcel.delivery_id
-        try:
+        with self._leases.held(parcel.lease):
             if parcel.step is Step.PROVE:
                 self._prove(parcel)
             else:
                 self._send(parcel)
-        finally:
-            self.current = None
         return True
 
     def _send(self, parcel: Parcel) -> None:
@@ -249,7 +240,7 @@ class _Courier:
             self._tell(parcel, "sent", answer.code)
         elif answer.verdict is Verdict.REFUSED:
             self._fail(parcel, answer)
-        elif datetime.now(UTC) >= parcel.give_up_at:
+        elif self._store.now() >= parcel.give_up_at:
             self._fail(parcel, answer, f"given up after {parcel.attempts} attempts: ")
         else:
             wait = self._backoff(parcel.attempts)
@@ -259,8 +250,8 @@ class _Courier:
     def _prove(self, parcel: Parcel) -> None:
         settings = self._settings
         answer = self._ask(self._peer.prove, parcel)
-        sent_at = parcel.sent_at or datetime.now(UTC)
-        waited = (datetime.now(UTC) - sent_at).total_seconds()
+        sent_at = parcel.sent_at or self._store.now()
+        waited = (self._store.now() - sent_at).total_seconds()
         if answer.verdict is Verdict.HELD:
             self._ledger.delivered(parcel, answer.code, answer.reason)
             self._tell(parcel, "delivered", answer.code)
@@ -268,7 +259,7 @@ class _Courier:
             rest = max(1.0, settings.delivery_give_up_seconds - waited)
             self._ledger.put_off(parcel, rest, answer.code, answer.reason)
         elif answer.verdict is Verdict.NOT_HELD and self._is_lost(parcel, waited):
-            if datetime.now(UTC) < parcel.give_up_at:
+            if self._store.now() < parcel.give_up_at:
                 wait = self._backoff(parcel.attempts)
                 self._ledger.send_again(parcel, wait, answer.code, answer.reason)
                 self._tell(parcel, "sent_again", answer.code)

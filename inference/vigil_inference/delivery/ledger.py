@@ -1,13 +1,12 @@
 """Every step that workers take between the states of a delivery (people's are in ``desk``).
 
-A step is taken by whoever leased its row: one conditional UPDATE decides between threads and
-nodes, so a delivery is never sent twice at the same time. The lease is renewed while the step
-lasts; when a node falls silent it ends, and another node goes on.
+A step is taken by whoever leased its row (:mod:`vigil_inference.leases`), so a delivery is never
+sent twice at the same time, and when a node falls silent another goes on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -16,10 +15,9 @@ from sqlalchemy.orm import Session
 
 from vigil_inference.delivery.states import DeliveryState
 from vigil_inference.delivery.tables import Delivery, ResultObject, ResultSet
+from vigil_inference.leases import FREE, Lease, Leases, is_free
 from vigil_inference.store import Store
 from vigil_inference.tables import Study
-
-LEASE_SECONDS = 45.0
 
 
 class Step(StrEnum):
@@ -35,6 +33,8 @@ class Parcel:
 
     Attributes
     ----------
+    lease
+        By which it is in work.
     step
         What is to be done now.
     was_interrupted
@@ -52,7 +52,7 @@ class Parcel:
     """
 
     delivery_id: int
-    owner: str
+    lease: Lease
     step: Step
     was_interrupted: bool
     attempts: int
@@ -78,71 +78,41 @@ class Ledger:
     ----------
     store
         The database.
+    leases
+        By which rows are taken.
     give_up_seconds
         How long after its first attempt a delivery is tried again.
-    lease_seconds
-        How long a worker may be silent before another takes over.
     """
 
-    def __init__(
-        self, store: Store, *, give_up_seconds: float, lease_seconds: float = LEASE_SECONDS
-    ) -> None:
+    def __init__(self, store: Store, leases: Leases, *, give_up_seconds: float) -> None:
         self._store = store
+        self._leases = leases
         self._give_up = timedelta(seconds=give_up_seconds)
-        self._lease = timedelta(seconds=lease_seconds)
 
-    @property
-    def lease_seconds(self) -> float:
-        """How long a worker may be silent before another takes over."""
-        return self._lease.total_seconds()
-
-    def release_leases(self) -> None:
-        """Take all work back from its owners; only where nobody else can be at work."""
-        with self._store.writing() as session:
-            session.execute(
-                update(Delivery)
-                .where(Delivery.leased_until.is_not(None))
-                .values(leased_until=datetime.now(UTC) - timedelta(seconds=1))
-            )
-
-    def renew(self, owner: str, delivery_ids: Sequence[int]) -> None:
-        """Say that an owner still works on these."""
-        now = datetime.now(UTC)
-        with self._store.writing() as session:
-            session.execute(
-                update(Delivery)
-                .where(
-                    Delivery.id.in_(delivery_ids),
-                    Delivery.owner == owner,
-                    Delivery.leased_until >= now,
-                )
-                .values(leased_until=now + self._lease)
-            )
-
-    def claim(self, destination: str, owner: str, *, with_proof: bool) -> Parcel | None:
+    def claim(self, destination: str, *, with_proof: bool) -> Parcel | None:
         """Lease the delivery to a destination that matters most now, None if nothing is due.
 
         What is to be sent comes before what is to be proved, critical studies before others, and
         then the older ones. An attempt is counted before it is made.
         """
         while True:
-            now = datetime.now(UTC)
+            now = self._store.now()
             found = self._most_urgent(destination, now, with_proof=with_proof)
             if found is None:
                 return None
-            if (parcel := self._lease_row(*found, owner)) is not None:
+            if (parcel := self._lease_row(*found)) is not None:
                 return parcel
 
     def sent(self, parcel: Parcel, code: str, reason: str) -> bool:
         """Record that the destination acknowledged it; proof may be asked for at once."""
-        now = datetime.now(UTC)
+        now = self._store.now()
         return self._move(
             parcel, DeliveryState.SENT, code, reason, sent_at=now, due_at=now, checks=0
         )
 
     def delivered(self, parcel: Parcel, code: str, reason: str) -> bool:
         """Record that the destination proved to hold it."""
-        now = datetime.now(UTC)
+        now = self._store.now()
         return self._move(
             parcel,
             DeliveryState.DELIVERED,
@@ -154,7 +124,7 @@ class Ledger:
 
     def put_off(self, parcel: Parcel, seconds: float, code: str, reason: str) -> bool:
         """Leave it in the state it had before the step, and take the step again later."""
-        due_at = datetime.now(UTC) + timedelta(seconds=seconds)
+        due_at = self._store.now() + timedelta(seconds=seconds)
         if parcel.step is Step.SEND:
             return self._move(parcel, DeliveryState.PENDING, code, reason, due_at=due_at)
         return self._move(
@@ -163,7 +133,7 @@ class Ledger:
 
     def send_again(self, parcel: Parcel, seconds: float, code: str, reason: str) -> bool:
         """Send again what the destination acknowledged and yet does not hold."""
-        due_at = datetime.now(UTC) + timedelta(seconds=seconds)
+        due_at = self._store.now() + timedelta(seconds=seconds)
         return self._move(
             parcel, DeliveryState.PENDING, code, reason, due_at=due_at, commitment_uid=""
         )
@@ -182,7 +152,7 @@ class Ledger:
 
     def committed(self, transaction_uid: str) -> bool:
         """Record that a destination committed itself; False if nobody asked it to."""
-        now = datetime.now(UTC)
+        now = self._store.now()
         return self._report(
             transaction_uid,
             state=DeliveryState.DELIVERED.value,
@@ -199,7 +169,7 @@ class Ledger:
 
         ``wait`` says how many seconds to wait after so many attempts.
         """
-        now = datetime.now(UTC)
+        now = self._store.now()
         with self._store.reading() as session:
             row = session.execute(
                 select(Delivery.attempts, Delivery.give_up_at).where(
@@ -223,7 +193,9 @@ class Ledger:
         abandoned = and_(Delivery.state == DeliveryState.SENDING.value, Delivery.leased_until < now)
         waiting = and_(Delivery.state == DeliveryState.PENDING.value, Delivery.due_at <= now)
         unproved = and_(
-            Delivery.state == DeliveryState.SENT.value, Delivery.due_at <= now, is_free(now)
+            Delivery.state == DeliveryState.SENT.value,
+            Delivery.due_at <= now,
+            is_free(Delivery, now),
         )
         with self._store.reading() as session:
             row = session.execute(_first(destination, or_(waiting, abandoned))).first()
@@ -231,23 +203,23 @@ class Ledger:
                 row = session.execute(_first(destination, unproved)).first()
         return None if row is None else (row.id, DeliveryState(row.state))
 
-    def _lease_row(self, delivery_id: int, state: DeliveryState, owner: str) -> Parcel | None:
-        now = datetime.now(UTC)
-        values: dict[str, Any] = {"owner": owner, "leased_until": now + self._lease}
+    def _lease_row(self, delivery_id: int, state: DeliveryState) -> Parcel | None:
+        values: dict[str, Any] = {}
         if state is not DeliveryState.SENT:
-            values |= {
+            values = {
                 "state": DeliveryState.SENDING.value,
                 "attempts": Delivery.attempts + 1,
-                "give_up_at": func.coalesce(Delivery.give_up_at, now + self._give_up),
+                "give_up_at": func.coalesce(Delivery.give_up_at, self._store.now() + self._give_up),
             }
         with self._store.writing() as session:
-            taken = changed(
+            lease = self._leases.take(
                 session,
-                update(Delivery)
-                .where(Delivery.id == delivery_id, Delivery.state == state.value, is_free(now))
-                .values(**values),
+                Delivery,
+                Delivery.id == delivery_id,
+                Delivery.state == state.value,
+                **values,
             )
-            return _parcel(session, delivery_id, state) if taken else None
+            return None if lease is None else _parcel(session, lease, state)
 
     def _move(
         self,
@@ -264,7 +236,7 @@ class Ledger:
                 session,
                 update(Delivery)
                 .where(*_held_by(parcel))
-                .values(state=state.value, owner="", leased_until=None, **values),
+                .values(state=state.value, **FREE, **values),
             )
 
     def _report(self, transaction_uid: str, **values: object) -> bool:
@@ -277,7 +249,7 @@ class Ledger:
                     Delivery.commitment_uid == transaction_uid,
                     Delivery.state == DeliveryState.SENT.value,
                 )
-                .values(owner="", leased_until=None, **values),
+                .values(**FREE, **values),
             )
 
 
@@ -291,18 +263,9 @@ def _first(destination: str, condition: ColumnElement[bool]) -> Select[int, str]
     )
 
 
-def is_free(now: datetime) -> ColumnElement[bool]:
-    """Return whether nobody is at work on a delivery."""
-    return or_(Delivery.leased_until.is_(None), Delivery.leased_until < now)
-
-
 def _held_by(parcel: Parcel) -> tuple[ColumnElement[bool], ...]:
     state = DeliveryState.SENDING if parcel.step is Step.SEND else DeliveryState.SENT
-    return (
-        Delivery.id == parcel.delivery_id,
-        Delivery.owner == parcel.owner,
-        Delivery.state == state.value,
-    )
+    return parcel.lease.still_stands, Delivery.state == state.value
 
 
 def changed(session: Session, statement: Any) -> bool:
@@ -310,22 +273,22 @@ def changed(session: Session, statement: Any) -> bool:
     return session.execute(statement.returning(Delivery.id)).first() is not None
 
 
-def _parcel(session: Session, delivery_id: int, found: DeliveryState) -> Parcel:
+def _parcel(session: Session, lease: Lease, found: DeliveryState) -> Parcel:
     delivery, item, result_set, study_uid = session.execute(
         select(Delivery, ResultObject, ResultSet, Study.study_instance_uid)
         .join(Study, Study.id == Delivery.study_id)
         .join(ResultSet, ResultSet.id == Delivery.result_set_id)
         .outerjoin(ResultObject, ResultObject.id == Delivery.result_object_id)
-        .where(Delivery.id == delivery_id)
+        .where(Delivery.id == lease.row_id)
     ).one()
     return Parcel(
         delivery_id=delivery.id,
-        owner=delivery.owner,
+        lease=lease,
         step=Step.PROVE if found is DeliveryState.SENT else Step.SEND,
         was_interrupted=found is DeliveryState.SENDING,
         attempts=delivery.attempts,
         checks=delivery.checks,
-        give_up_at=delivery.give_up_at or datetime.now(UTC),
+        give_up_at=delivery.give_up_at or delivery.due_at,
         sent_at=delivery.sent_at,
         study_instance_uid=study_uid,
         kind="message" if item is None else item.kind,

@@ -28,6 +28,7 @@ from vigil_inference.delivery.durable import write_durably
 from vigil_inference.delivery.rules import StudyFacts, destinations_of
 from vigil_inference.delivery.states import DeliveryState
 from vigil_inference.delivery.tables import Delivery, ResultObject, ResultSet
+from vigil_inference.leases import FREE, Lease, Leases, is_free
 from vigil_inference.pictures import PictureStore
 from vigil_inference.records import AnalysisRecord
 from vigil_inference.settings import Settings
@@ -85,21 +86,24 @@ class Release:
 
     Parameters
     ----------
-    store, pictures
-        Where results come from.
+    store, leases, pictures
+        Where results come from, and by what a study is taken so that one node builds them.
     settings
         The site's: quiet period, options of the results, destinations and rules.
     """
 
-    def __init__(self, store: Store, pictures: PictureStore, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, leases: Leases, pictures: PictureStore, settings: Settings
+    ) -> None:
         self._store = store
+        self._leases = leases
         self._pictures = pictures
         self._settings = settings
         self._destinations: Sequence[AnyDestination] = settings.destinations
 
     def due(self) -> list[DueStudy]:
         """Return quiet studies whose pictures are all answered, the most urgent first."""
-        now = datetime.now(UTC)
+        now = self._store.now()
         quiet_since = now - timedelta(seconds=self._settings.result_quiet_seconds)
         stirring = exists().where(
             Instance.study_id == Study.id,
@@ -107,7 +111,7 @@ class Release:
         )
         statement = (
             select(Study.id, Study.study_instance_uid, Study.release_due_at, Study.release_attempts)
-            .where(Study.release_due_at <= now, ~stirring)
+            .where(Study.release_due_at <= now, is_free(Study, now), ~stirring)
             .order_by(Study.reading_order, Study.release_due_at)
             .limit(_MOST_AT_ONCE)
         )
@@ -128,7 +132,7 @@ class Release:
         OSError
             If their bytes cannot be kept.
         Overtaken
-            If the study changed meanwhile.
+            If the study changed meanwhile, or another node is at it.
         """
         study, rows, previous = self._read(due.study_id)
         wanted = self._destinations_of(study, rows)
@@ -136,6 +140,35 @@ class Release:
         if not wanted or (previous is not None and previous.basis == basis):
             self._end(due)
             return False
+        lease = self._take(due)
+        try:
+            with self._leases.held(lease):
+                self._build(due, study, rows, previous, wanted)
+        except BaseException:
+            self._leases.give_back(lease)
+            raise
+        return True
+
+    def _take(self, due: DueStudy) -> Lease:
+        with self._store.writing() as session:
+            lease = self._leases.take(
+                session,
+                Study,
+                Study.id == due.study_id,
+                Study.release_due_at == due.release_due_at,
+            )
+        if lease is None:
+            raise Overtaken
+        return lease
+
+    def _build(
+        self,
+        due: DueStudy,
+        study: Study,
+        rows: Sequence[Instance],
+        previous: LastRelease | None,
+        wanted: Iterable[AnyDestination],
+    ) -> None:
         predecessor = None if previous is None else previous.report
         documents = build_study_objects(
             self._store, self._pictures, self._settings, due.study_instance_uid, predecessor
@@ -148,14 +181,13 @@ class Release:
         result_set = ResultSet(
             study_id=study.id,
             number=number,
-            basis=basis,
+            basis=basis_of(rows),
             objects=[item.sop_instance_uid for item in kept],
             message_id=message_id,
             message=message,
-            released_at=datetime.now(UTC),
+            released_at=self._store.now(),
         )
         self._record(due, result_set, kept, wanted)
-        return True
 
     def put_off(self, due: DueStudy, problem: str, retry_at: datetime | None) -> None:
         """Remember why a study's results could not be released; None is not tried again."""
@@ -242,7 +274,7 @@ class Release:
         ended = session.execute(
             update(Study)
             .where(Study.id == due.study_id, Study.release_due_at == due.release_due_at)
-            .values(release_due_at=None, release_attempts=0, release_problem="")
+            .values(release_due_at=None, release_attempts=0, release_problem="", **FREE)
             .returning(Study.id)
         ).first()
         if ended is None:
@@ -345,7 +377,7 @@ def _plan(
     )
     if known is not None:
         return
-    now = datetime.now(UTC)
+    now = result_set.released_at
     session.add(
         Delivery(
             study_id=result_set.study_id,

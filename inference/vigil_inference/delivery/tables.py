@@ -15,7 +15,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from vigil_inference.delivery.states import DeliveryState
-from vigil_inference.tables import UID_LENGTH, Base, UtcDateTime
+from vigil_inference.tables import UID_LENGTH, Base, Leased, UtcDateTime
 
 _Key = BigInteger().with_variant(Integer, "sqlite")
 DESTINATION_LENGTH = 64
@@ -46,6 +46,7 @@ class ResultObject(Base):
     """A result object whose bytes are kept; the first set that built it owns it."""
 
     __tablename__ = "result_objects"
+    __table_args__ = (Index("ix_result_objects_kept", "removed_at"),)
 
     id: Mapped[int] = mapped_column(_Key, primary_key=True)
     result_set_id: Mapped[int] = mapped_column(ForeignKey("result_sets.id"), index=True)
@@ -59,9 +60,13 @@ class ResultObject(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     """Of the whole file, which is what is sent."""
     size_bytes: Mapped[int] = mapped_column(BigInteger)
+    removed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When its file was removed by rule; None while it is held."""
+    removal_reason: Mapped[str] = mapped_column(Text, default="", server_default="")
+    """By which rule, in a sentence."""
 
 
-class Delivery(Base):
+class Delivery(Leased, Base):
     """One object, or one study's message, on its way to one destination."""
 
     __tablename__ = "deliveries"
@@ -70,7 +75,6 @@ class Delivery(Base):
         Index("ix_deliveries_due", "destination", "state", "due_at"),
     )
 
-    id: Mapped[int] = mapped_column(_Key, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
     result_set_id: Mapped[int] = mapped_column(ForeignKey("result_sets.id"))
     result_object_id: Mapped[int | None] = mapped_column(ForeignKey("result_objects.id"))
@@ -92,9 +96,5 @@ class Delivery(Base):
     reason: Mapped[str] = mapped_column(Text, default="")
     sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     delivered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    owner: Mapped[str] = mapped_column(String(32), default="")
-    """Which worker takes a step now; "" none."""
-    leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """After this its owner counts as dead."""
     commitment_uid: Mapped[str] = mapped_column(String(UID_LENGTH), default="", index=True)
     """Transaction of the storage commitment that was asked for."""

@@ -1,9 +1,7 @@
 """The states of deliveries, without any destination."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import update
@@ -14,6 +12,7 @@ from vigil_inference.delivery.dispatch import backoff_seconds
 from vigil_inference.delivery.ledger import Ledger, Step
 from vigil_inference.delivery.states import DeliveryState
 from vigil_inference.delivery.tables import Delivery, ResultObject, ResultSet
+from vigil_inference.leases import Leases
 from vigil_inference.store import Store
 from vigil_inference.tables import Study
 
@@ -21,15 +20,13 @@ NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(f"sqlite:///{tmp_path / 'vigil.sqlite3'}")
-    yield store
-    store.close()
+def leases(store: Store) -> Leases:
+    return Leases(store)
 
 
 @pytest.fixture
-def ledger(store: Store) -> Ledger:
-    return Ledger(store, give_up_seconds=3600)
+def ledger(store: Store, leases: Leases) -> Ledger:
+    return Ledger(store, leases, give_up_seconds=3600)
 
 
 def add(store: Store, number: int, priority: Priority = Priority.ROUTINE) -> None:
@@ -77,9 +74,9 @@ def test_many_workers_never_get_the_same_delivery(store: Store, ledger: Ledger) 
     for number in range(12):
         add(store, number)
 
-    def claim(worker: int) -> list[int]:
+    def claim(_worker: int) -> list[int]:
         taken = []
-        while (parcel := ledger.claim("pacs", f"w{worker}", with_proof=True)) is not None:
+        while (parcel := ledger.claim("pacs", with_proof=True)) is not None:
             taken.append(parcel.delivery_id)
         return taken
 
@@ -97,7 +94,7 @@ def test_critical_studies_are_taken_first_and_then_the_older_ones(
     ):
         add(store, number, priority)
     order = []
-    while (parcel := ledger.claim("pacs", "w", with_proof=True)) is not None:
+    while (parcel := ledger.claim("pacs", with_proof=True)) is not None:
         order.append(parcel.study_instance_uid)
     assert order == ["1.2.2", "1.2.4", "1.2.1", "1.2.0", "1.2.3"]
 
@@ -106,13 +103,13 @@ def test_proof_is_asked_for_after_all_that_is_to_be_sent_and_only_where_it_is_wa
     store: Store, ledger: Ledger
 ) -> None:
     add(store, 0)
-    parcel = ledger.claim("pacs", "w", with_proof=True)
+    parcel = ledger.claim("pacs", with_proof=True)
     assert parcel is not None
     assert ledger.sent(parcel, "C_STORE_0000", "")
     assert state(store) == [("SENT", "C_STORE_0000", 1)]
-    assert ledger.claim("pacs", "w", with_proof=False) is None
+    assert ledger.claim("pacs", with_proof=False) is None
     add(store, 1)
-    steps = [ledger.claim("pacs", "w", with_proof=True) for _ in range(2)]
+    steps = [ledger.claim("pacs", with_proof=True) for _ in range(2)]
     assert [step and step.step for step in steps] == [Step.SEND, Step.PROVE]
     assert steps[1] is not None
     assert ledger.delivered(steps[1], "C_FIND", "")
@@ -123,14 +120,14 @@ def test_who_fell_silent_is_replaced_and_cannot_speak_any_more(
     store: Store, ledger: Ledger
 ) -> None:
     add(store, 0)
-    silent = ledger.claim("pacs", "silent", with_proof=True)
+    silent = ledger.claim("pacs", with_proof=True)
     assert silent is not None
-    assert ledger.claim("pacs", "other", with_proof=True) is None
+    assert ledger.claim("pacs", with_proof=True) is None
     with store.writing() as session:
         session.execute(
             update(Delivery).values(leased_until=datetime.now(UTC) - timedelta(seconds=1))
         )
-    other = ledger.claim("pacs", "other", with_proof=True)
+    other = ledger.claim("pacs", with_proof=True)
     assert other is not None
     assert (other.was_interrupted, other.attempts) == (True, 2)
     assert not ledger.sent(silent, "C_STORE_0000", "")
@@ -138,28 +135,11 @@ def test_who_fell_silent_is_replaced_and_cannot_speak_any_more(
     assert ledger.sent(other, "C_STORE_0000", "")
 
 
-def test_a_lease_that_is_renewed_is_not_taken_over(store: Store) -> None:
-    ledger = Ledger(store, give_up_seconds=60, lease_seconds=20)
-    add(store, 0)
-    assert ledger.claim("pacs", "alive", with_proof=True) is not None
-    longer = Ledger(store, give_up_seconds=60, lease_seconds=100)
-    longer.renew("another", [1])
-    longer.renew("alive", [2])
-    with store.reading() as session:
-        assert session.query(Delivery.leased_until).scalar() < datetime.now(UTC) + timedelta(
-            seconds=21
-        )
-    longer.renew("alive", [1])
-    with store.reading() as session:
-        until = session.query(Delivery.leased_until).scalar()
-    assert until > datetime.now(UTC) + timedelta(seconds=50)
-
-
 def test_a_delivery_that_is_being_sent_is_neither_cancelled_nor_sent_again(
     store: Store, ledger: Ledger
 ) -> None:
     add(store, 0)
-    assert ledger.claim("pacs", "w", with_proof=True) is not None
+    assert ledger.claim("pacs", with_proof=True) is not None
     assert Desk(store).cancel(Selection(ids=(1,))) == []
     assert Desk(store).retry(Selection(ids=(1,))) == []
 
@@ -167,9 +147,9 @@ def test_a_delivery_that_is_being_sent_is_neither_cancelled_nor_sent_again(
 def test_cancelled_is_not_sent_and_retried_begins_anew(store: Store, ledger: Ledger) -> None:
     add(store, 0)
     assert Desk(store).cancel(Selection(destination="pacs")) == [1]
-    assert ledger.claim("pacs", "w", with_proof=True) is None
+    assert ledger.claim("pacs", with_proof=True) is None
     assert Desk(store).retry(Selection(destination="pacs")) == [1]
-    parcel = ledger.claim("pacs", "w", with_proof=True)
+    parcel = ledger.claim("pacs", with_proof=True)
     assert parcel is not None
     assert parcel.attempts == 1
     assert ledger.fail(parcel, "C_STORE_C000", "refused")
@@ -182,10 +162,10 @@ def test_a_report_of_commitment_counts_once_and_only_if_it_was_asked_for(
     store: Store, ledger: Ledger
 ) -> None:
     add(store, 0)
-    parcel = ledger.claim("pacs", "w", with_proof=True)
+    parcel = ledger.claim("pacs", with_proof=True)
     assert parcel is not None
     ledger.sent(parcel, "C_STORE_0000", "")
-    proof = ledger.claim("pacs", "w", with_proof=True)
+    proof = ledger.claim("pacs", with_proof=True)
     assert proof is not None
     assert ledger.note_commitment(proof, "1.5")
     assert not ledger.committed("1.6")
