@@ -11,11 +11,11 @@ DICOM ?=
 DEMO_EXIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench model fix clean
+.PHONY: help demo test test-viewers check bench model fix clean
 
 help:  ## Say what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
-		while IFS='|' read -r target text; do printf '%-14s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
+		while IFS='|' read -r target text; do printf '%-19s %s\n' "$$target" "$$text"; done
 
 demo: $(VENV)/.service  ## Start the service, send it studies, show the worklist (DICOM=folder, DEMO_EXIT=1)
 	@$(VENV)/bin/python -m vigil_inference.demo $(if $(DICOM),"$(DICOM)") $(if $(DEMO_EXIT),--exit)
@@ -23,6 +23,11 @@ demo: $(VENV)/.service  ## Start the service, send it studies, show the worklist
 test: $(VENV)/.everything  ## Run the whole suite, slow and system tests too
 	@.ci/install-peers
 	$(VENV)/bin/python -m pytest --durations=15 $(PYTEST)
+
+test-viewers: $(VENV)/.everything  ## Open the results in the OHIF viewer, and keep screenshots
+	@.ci/install-peers
+	$(VENV)/bin/python -m pytest tests/viewers $(PYTEST)
+	@echo "What OHIF showed: var/artefacts/viewers"
 
 check: $(VENV)/.everything  ## Lint, formatting and types
 	$(VENV)/bin/ruff check .

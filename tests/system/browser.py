@@ -35,6 +35,7 @@ class Browser:
             find_tool("chromium", "chromium"), "--headless=new", "--no-sandbox", "--disable-gpu",
             "--disable-dev-shm-usage", f"--user-data-dir={folder}", f"--lang={language}",
             f"--accept-lang={language}", f"--window-size={width},{height}", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
             "--remote-debugging-pipe", "about:blank",
         ]  # fmt: skip
         self._numbers = itertools.count(1)
