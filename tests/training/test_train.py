@@ -164,3 +164,20 @@ def test_the_asked_part_of_the_steps_is_blended_and_every_picture_is_a_partner_o
     assert all(0 <= blend.share <= 1 for blend in blends)
     never = options.model_copy(update={"mixup_share": 0.0})
     assert all(draw_blend(never, 6) is None for _ in range(20))
+
+
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 2)])
+def test_a_run_keeps_its_best_or_its_last_epoch(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: str, epoch: int
+) -> None:
+    text = small_run.read_text(encoding="utf-8")
+    small_run.write_text(text.replace("[optimisation]", f'[optimisation]\nkeep = "{keep}"'))
+    figures = iter([{"Effusion": 0.9}, {"Effusion": 0.6}])
+    monkeypatch.setattr("vigil_training.train.validation_auroc", lambda *_: next(figures))
+    kept = train(small_run, None, tmp_path / "run")
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert state["position"]["best_epoch"] == epoch
+    assert kept == pytest.approx({1: 0.9, 2: 0.6}[epoch])
+    weights = torch.load(tmp_path / "run" / "best.pt", weights_only=True)
+    same = all(torch.equal(weights[name], state["averaged"][name]) for name in weights)
+    assert same is (keep == "last")

@@ -34,8 +34,8 @@ LIMITS = """\
 - Probabilities are calibrated to the validation patients' mix, in which disease is far more
   frequent than in a screening programme or an emergency room. At another hospital they are ranks
   until a site calibration is made.
-- The same validation patients chose the best epoch, the calibration and the thresholds, and give
-  the figures above: but for what is called cross-fitted, these are optimistic. Patients of another
+- The same validation patients chose {chosen}the calibration and the thresholds, and give the
+  figures above: but for what is called cross-fitted, these are optimistic. Patients of another
   hospital will do worse.
 - One threshold and one calibration serve all sources of a finding: where the table shows another
   sensitivity or calibration error for each, no hospital may expect either.

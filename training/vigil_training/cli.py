@@ -54,8 +54,8 @@ def train(
     _require_torch()
     from vigil_training.train import train as run_training
 
-    best = run_training(config, _data_folder(data), folder, resume)
-    typer.echo(f"best mean validation AUROC {best:.4f}; next: vigil export {folder} --to models/ID")
+    kept = run_training(config, _data_folder(data), folder, resume)
+    typer.echo(f"mean validation AUROC {kept:.4f}; next: vigil export {folder} --to models/ID")
 
 
 def export(

@@ -185,8 +185,11 @@ class OptimisationConfig(_Strict):
     """Pictures are reduced to this size in the first ``first_size_epochs`` epochs, which costs
     less; the others, and all validation, see the network's own size."""
     first_size_epochs: int = Field(default=0, ge=0)
+    keep: Literal["best", "last"] = "best"
+    """Which epoch's weights the run leaves: those with the highest mean validation AUROC, or the
+    last, which the validation patients did not choose."""
     patience: int = Field(default=4, ge=1)
-    """Epochs without a better mean validation AUROC before the run stops."""
+    """With ``best``: epochs without a better mean validation AUROC before the run stops."""
     validation_limit_per_source: int = Field(default=0, ge=0)
     """How many validation pictures of a source are scored after each epoch; 0 is all of them."""
     workers: int = Field(default=0, ge=0)

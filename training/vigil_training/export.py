@@ -382,6 +382,7 @@ def _manifest(
             "sources": ", ".join(source.name for source in config.data.sources),
             "epochs": position["epoch"],
             "best_epoch": position["best_epoch"],
+            "keep": config.optimisation.keep,
             "seconds": round(position["seconds"]),
             "experimental_rule": EXPERIMENTAL_RULE,
             "weights_sha256": weights_sha256,

@@ -147,6 +147,7 @@ class _Part(BaseModel):
 def render(manifest: BundleManifest, metrics: Metrics) -> str:
     """Return the card's text."""
     training = manifest.training
+    chosen = "" if training.get("keep") == "last" else "the epoch, "
     points = card_tables.operating_points(manifest, metrics.background)
     outlined = card_tables.outlines(metrics.outlines) + card_tables.ratios(metrics.ratios)
     parts = (
@@ -163,7 +164,7 @@ def render(manifest: BundleManifest, metrics: Metrics) -> str:
         _Part(title="Outlines", lines=outlined),
         *(_Part(title=added.title, lines=added.lines) for added in metrics.sections.values()),
         _Part(title="Data and terms", lines=_data(str(training.get("sources", "")))),
-        _Part(title="Limits", lines=tuple(LIMITS.splitlines())),
+        _Part(title="Limits", lines=tuple(LIMITS.format(chosen=chosen).splitlines())),
         _Part(title="How to repeat it", lines=_how_to_repeat(manifest, metrics)),
     )
     body = "\n\n".join(f"## {part.title}\n\n" + "\n".join(part.lines) for part in parts)
@@ -196,7 +197,7 @@ def _how_to_repeat(manifest: BundleManifest, metrics: Metrics) -> tuple[str, ...
         f"vigil evaluate --bundle models/{manifest.id} --manifest {metrics.manifest} "
         f"--split {metrics.split} --gate GATE.csv --card --plots PLOTS",
         "```",
-        f"Seed {training.get('seed')}, commit `{training.get('commit')}`; best epoch "
+        f"Seed {training.get('seed')}, commit `{training.get('commit')}`; weights of epoch "
         f"{training.get('best_epoch')} of {training.get('epochs')}; "
         f"{training.get('seconds')} s of training.",
     )

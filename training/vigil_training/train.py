@@ -5,7 +5,8 @@
     runs/<name>/
         config.toml      the configuration as it was
         checkpoint.pt    everything needed to go on after the last whole epoch
-        best.pt          averaged weights of the epoch with the highest mean validation AUROC
+        best.pt          averaged weights of the epoch with the highest mean validation AUROC, or
+                         of the last, as the run's ``keep`` says
         log.jsonl        one JSON object an epoch
 """
 
@@ -88,7 +89,7 @@ def train(config_path: Path, data: Path | None, out: Path, resume: bool = False)
     Returns
     -------
     float
-        The best mean validation AUROC.
+        The mean validation AUROC of the weights that are kept.
 
     Raises
     ------
@@ -150,7 +151,7 @@ def train(config_path: Path, data: Path | None, out: Path, resume: bool = False)
 
         position.epoch += 1
         position.seconds += record.seconds
-        if record.mean_auroc > position.best:
+        if options.keep == "last" or record.mean_auroc > position.best:
             position.best, position.best_epoch = record.mean_auroc, position.epoch
             save(out / "best.pt", learner.averaged.state_dict())
         save_checkpoint(out, learner)
@@ -158,7 +159,7 @@ def train(config_path: Path, data: Path | None, out: Path, resume: bool = False)
             log.write(json.dumps(asdict(record)) + "\n")
         console.print(
             f"epoch {record.epoch}: loss {record.loss:.4f}, mean AUROC {record.mean_auroc:.4f} "
-            f"(best {position.best:.4f} in epoch {position.best_epoch}), {record.seconds:.0f} s, "
+            f"(kept: {position.best:.4f} of epoch {position.best_epoch}), {record.seconds:.0f} s, "
             f"{record.waiting_share:.1%} waiting for pictures"
         )
     return position.best
