@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import cv2
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.responses import JSONResponse
 from pydicom.uid import UID
 from sqlalchemy import select
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -19,10 +18,8 @@ from vigil_inference.service import Service
 from vigil_inference.study_results import StudyObject, read_study_objects
 from vigil_inference.tables import Instance, Study
 from vigil_inference.views import (
-    Health,
     PageConfiguration,
     Problem,
-    Readiness,
     ResultView,
     StudyDetail,
     WorklistPage,
@@ -208,21 +205,6 @@ def get_configuration(service: Running) -> PageConfiguration:
         software_version=vigil.__version__,
         notice=vigil.RESEARCH_USE,
     )
-
-
-@router.get("/health", tags=["Service"])
-def get_health() -> Health:
-    """Say that the process lives."""
-    return Health(status="ok", software_version=vigil.__version__)
-
-
-@router.get("/ready", tags=["Service"], responses={503: {"model": Readiness}})
-def get_readiness(service: Running) -> JSONResponse:
-    """Say whether pictures are received and analysed; 503 while something is missing."""
-    checks = service.checks()
-    ready = all(check == "ok" for check in checks.values())
-    body = Readiness(ready=ready, checks=checks)
-    return JSONResponse(body.model_dump(), 200 if ready else 503)
 
 
 def _results(service: Service, study_instance_uid: str) -> tuple[StudyObject, ...]:

@@ -1,5 +1,6 @@
 """The web application: interface, DICOMweb and page on one service, with its guards."""
 
+import asyncio
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +21,8 @@ import vigil
 from vigil.errors import VigilError
 from vigil_inference import api, dicomweb, dicomweb_query, dicomweb_retrieve
 from vigil_inference.delivery import api as delivery_api
+from vigil_inference.operations import api as operations_api
+from vigil_inference.operations.opening import Opening
 from vigil_inference.service import Service
 from vigil_inference.settings import Settings
 from vigil_inference.views import Problem
@@ -89,7 +92,28 @@ class _Assets(StaticFiles):
         return response
 
 
-def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
+class _Closed:
+    """Answers while the service is not open: only whether it lives and what it waits for."""
+
+    def __init__(self, app: ASGIApp, opening: Opening) -> None:
+        self._app = app
+        self._opening = opening
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if (
+            scope["type"] != "http"
+            or self._opening.service is not None
+            or scope["path"] in operations_api.ALWAYS
+        ):
+            await self._app(scope, receive, send)
+            return
+        answer = _problem(503, "STARTING", "the service is starting; /ready says what it awaits")
+        answer.headers["Retry-After"] = "5"
+        await answer(scope, receive, send)
+
+
+def create_app(settings: Settings, service: Service | Opening | None = None) -> FastAPI:
     """Return the web application; starting it starts the service, stopping it stops it.
 
     Parameters
@@ -97,17 +121,32 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
     settings
         How it runs.
     service
-        The service to use; made from the settings if it is left out.
+        The service to use, which is open when the application has started; or how to open one
+        while the application answers already. Left out: one from the settings, opened so.
     """
-    running = service or Service(settings)
+    opening = service if isinstance(service, Opening) else Opening(lambda: Service(settings))
+    given = service if isinstance(service, Service) else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await run_in_threadpool(running.start)
+        if given is not None:
+            await run_in_threadpool(given.start)
+            app.state.service = opening.service = given
+            try:
+                yield
+            finally:
+                await run_in_threadpool(given.stop)
+            return
+
+        def keep(open_service: Service) -> None:
+            app.state.service = open_service
+
+        opened = asyncio.create_task(run_in_threadpool(opening.open, keep))
         try:
             yield
         finally:
-            await run_in_threadpool(running.stop)
+            await opened
+            await run_in_threadpool(opening.close)
 
     app = FastAPI(
         title="Vigil",
@@ -120,9 +159,11 @@ def create_app(settings: Settings, service: Service | None = None) -> FastAPI:
         redoc_url=None,
         responses={422: {"model": Problem}, 500: {"model": Problem}},
     )
-    app.state.service = running
+    app.state.opening = opening
+    app.add_middleware(_Closed, opening=opening)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts)
     app.add_middleware(Guard)
+    app.include_router(operations_api.router)
     app.include_router(api.router)
     for door in (dicomweb, dicomweb_query, dicomweb_retrieve):
         app.include_router(door.router)

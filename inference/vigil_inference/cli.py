@@ -17,9 +17,11 @@ def register(app: typer.Typer) -> None:
     app.command()(send)
     app.command()(worklist)
     from vigil_inference.delivery import cli as delivery
+    from vigil_inference.operations import cli as operations
 
     app.add_typer(delivery.deliveries, name="deliveries")
     app.add_typer(delivery.rules, name="rules")
+    operations.register(app)
 
 
 def serve(
@@ -73,41 +75,43 @@ def _run(settings: "Settings") -> None:
     from vigil.errors import ConfigurationError
     from vigil_inference.app import create_app
     from vigil_inference.intake import errno_name
+    from vigil_inference.operations.opening import Opening
     from vigil_inference.service import Service, log
 
     if not settings.is_local_only:
         log.warning(
             "no_accounts", host=settings.http_host, advice="put it behind a proxy that asks"
         )
-    service = Service(settings)
     family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
     try:
         listening = socket.create_server((settings.http_host, settings.http_port), family=family)
     except OSError as error:
         address = f"{settings.http_host}:{settings.http_port}"
         raise ConfigurationError(f"HTTP {address} cannot be bound ({errno_name(error)})") from error
+    shown = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
+    url = f"http://{shown}:{listening.getsockname()[1]}"
+
+    def tell(service: Service) -> None:
+        typer.echo(f"Worklist  {url}/")
+        typer.echo(f"STOW-RS   {url}/dicomweb/studies")
+        typer.echo(
+            f"C-STORE   {settings.dicom_ae_title}@{settings.dicom_host}:{service.listener.port}"
+        )
+        typer.echo(f"{RESEARCH_USE}. Ctrl-C stops it.")
+
+    def give_up() -> None:
+        server.should_exit = True
 
     class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            if self.started and not self.should_exit:
-                shown = (
-                    f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
-                )
-                port = listening.getsockname()[1]
-                title = settings.dicom_ae_title
-                typer.echo(f"Worklist  http://{shown}:{port}/")
-                typer.echo(f"STOW-RS   http://{shown}:{port}/dicomweb/studies")
-                typer.echo(f"C-STORE   {title}@{settings.dicom_host}:{service.listener.port}")
-                typer.echo(f"{RESEARCH_USE}. Ctrl-C stops it.")
-
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            service.hub.close()  # open live streams would hold the shutdown up
+            if opening.service is not None:
+                opening.service.hub.close()  # open live streams would hold the shutdown up
             await super().shutdown(sockets)
 
+    opening = Opening(lambda: Service(settings), tell, give_up)
     server = Server(
         uvicorn.Config(
-            create_app(settings, service),
+            create_app(settings, opening),
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -117,6 +121,8 @@ def _run(settings: "Settings") -> None:
     )
     with listening:
         server.run(sockets=[listening])
+    if opening.error is not None:
+        raise opening.error
     if not server.started:
         raise typer.Exit(1)
 

@@ -113,9 +113,11 @@ def handle_store(event: evt.Event, intake: Intake) -> Dataset:
         )
     except VigilError as error:
         log.warning("refused", door="C-STORE", code=error.code, calling_ae_title=title)
+        intake.doors.refuse("C-STORE", error.code)
         return _status(error.dimse_status, str(error))
     except Exception as error:  # the association must live, and the sender must keep its copy
         log.error("store_failed", calling_ae_title=title, error=type(error).__name__)
+        intake.doors.refuse("C-STORE", "INTERNAL_ERROR")
         return _status(UNEXPECTED, "the service failed on this object")
     finally:
         data_set.discard()
@@ -135,9 +137,11 @@ def admit(event: evt.Event, intake: Intake, limit: AssociationLimit) -> None:
     stores = any(context.abstract_syntax in _storage_classes() for context in proposed)
     if stores and intake.is_nearly_full():
         log.error("association_refused", reason="the disk is nearly full")
+        intake.doors.refuse_association("DISK_NEARLY_FULL")
         association.acse.send_reject(*_CONGESTED)
     elif not limit.admit(association):
         log.warning("association_refused", reason="too many associations")
+        intake.doors.refuse_association("TOO_MANY_ASSOCIATIONS")
         association.acse.send_reject(*_LIMIT_EXCEEDED)
     else:
         return

@@ -122,12 +122,15 @@ def _accept(intake: Intake, part: Part, source: Source) -> Receipt | _Failure:
             raise MediaTypeUnsupported("expected a part of type application/dicom")
         return intake.accept(part.path, source)
     except MediaTypeUnsupported as error:
+        intake.doors.refuse("STOW-RS", error.code)
         return _Failure(_PROCESSING_FAILURE, error, None)
     except VigilError as error:
         log.warning("refused", door="STOW-RS", code=error.code)
+        intake.doors.refuse("STOW-RS", error.code)
         return _Failure(error.dimse_status, error, _header(part))
     except Exception as error:  # the other objects must get their answer too
         log.error("store_failed", door="STOW-RS", error=type(error).__name__)
+        intake.doors.refuse("STOW-RS", "INTERNAL_ERROR")
         return _Failure(_PROCESSING_FAILURE, VigilError("the service failed"), _header(part))
 
 

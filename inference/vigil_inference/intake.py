@@ -13,12 +13,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from vigil.errors import StorageError, VigilError
+from vigil_inference.doors import Door, DoorBook
 from vigil_inference.headers import Header, digest_of, read_intake_header
 from vigil_inference.store import Arrival, Outcome, Recorded, Store, Task
 
@@ -47,7 +48,7 @@ class IdentityConflict(VigilError):
 class Source:
     """Where bytes came from and what their sender said of them; "" is not said."""
 
-    door: Literal["C-STORE", "STOW-RS", "FOLDER"]
+    door: Door
     calling_ae_title: str = ""
     sop_class_uid: str = ""
     sop_instance_uid: str = ""
@@ -112,6 +113,8 @@ class Intake:
         self._reserve_bytes = reserve_bytes
         self._on_accepted = on_accepted
         self._on_conflict = on_conflict
+        self.doors = DoorBook()
+        """What came through the doors since the process started."""
         self.spool = data_dir / "spool"
         self._arriving: set[Path] = set()
         try:
@@ -309,6 +312,7 @@ class Intake:
             raise IdentityConflict(
                 "the SOP instance UID is held in another study; the first is kept"
             )
+        self.doors.take(source.door, recorded.outcome)
         return Receipt(
             recorded.outcome,
             recorded.instance_id,

@@ -1,7 +1,9 @@
 """One running node: its parts, put together once, and the order of their start and stop."""
 
+import shutil
 import socket
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from vigil_inference.installation import check_installation
 from vigil_inference.intake import Intake
 from vigil_inference.leases import Leases
 from vigil_inference.nodes import Heart, ModelNews
+from vigil_inference.operations.metrics import Metrics, Standing
 from vigil_inference.pictures import PictureStore
 from vigil_inference.repeated import Repeated
 from vigil_inference.sender import parse_peer
@@ -74,6 +77,9 @@ class Service:
         self.leases = Leases(self.store, settings.lease_seconds)
         self.pictures = PictureStore(settings.data_dir)
         self.hub = EventHub()
+        self.started_at = datetime.now(UTC)
+        self.network = ""
+        """Which of the bundle's networks answers, once the model is loaded."""
         self.analysis = Analysis(
             self.store,
             self.leases,
@@ -125,6 +131,7 @@ class Service:
             from vigil_inference import remote_changes
 
             self._remote = remote_changes.RemoteChanges(self.store, self.hub, self.analysis.stir)
+        self.metrics = Metrics(self.store, settings, self.intake.doors, self._standing)
 
     def start(self) -> None:
         """Take up what was left, then open the DICOM door.
@@ -195,6 +202,14 @@ class Service:
             checks["dicom"] = "ok" if open_ else "the DICOM port is closed"
         return checks
 
+    def _standing(self) -> Standing:
+        status = self.analysis.status
+        try:
+            free = shutil.disk_usage(self.settings.data_dir).free
+        except OSError:
+            free = None
+        return Standing(self.checks(), status.bundle_id, status.bundle_digest, self.network, free)
+
     def _load_model(self) -> Triages:
         if self._model is not None:
             return self._model
@@ -209,7 +224,8 @@ class Service:
             self.settings.network,
             for_processing=self.settings.analyse_for_processing,
         )
-        log.info("network", bundle=triager.bundle.id, network=str(triager.network))
+        self.network = str(triager.network)
+        log.info("network", bundle=triager.bundle.id, network=self.network)
         difference = check_reference_outputs(triager)
         if difference is None:
             log.warning("no_reference_outputs", bundle=triager.bundle.id)

@@ -126,6 +126,8 @@ class Instance(Leased, Base):
     __table_args__ = (
         Index("ix_instances_state", "state", "attempts", "id"),
         Index("ix_instances_kept", "removed_at", "stored_at"),
+        Index("ix_instances_work", "received_at", "door", "state", "code"),
+        Index("ix_instances_analysed_at", "analysed_at"),
     )
 
     sop_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), unique=True)

@@ -148,6 +148,7 @@ class WatchedFolder:
     def _refuse(self, path: Path, code: str, reason: str) -> None:
         """Move a file out of the way, its note first."""
         log.warning("refused", door="FOLDER", code=code)
+        self._intake.doors.refuse("FOLDER", code)
         folder = self._folder / REFUSED
         folder.mkdir(exist_ok=True)
         place = _free_name(folder, path.name)

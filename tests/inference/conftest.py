@@ -32,6 +32,7 @@ from vigil.radiograph import Radiograph
 from vigil.triage import Priority, assign_priority
 from vigil.triager import TriageResult
 from vigil_inference.app import create_app
+from vigil_inference.operations.opening import Opening
 from vigil_inference.service import Service
 from vigil_inference.settings import Settings
 from vigil_inference.store import Store
@@ -228,7 +229,7 @@ def service(settings: Settings, model: FakeModel) -> Service:
 
 
 @contextmanager
-def serving(settings: Settings, service: Service) -> Iterator[httpx.Client]:
+def serving(settings: Settings, service: Service | Opening) -> Iterator[httpx.Client]:
     """Run a service behind a real web server, and yield a client of it."""
     config = uvicorn.Config(
         create_app(settings, service), log_level="critical", timeout_graceful_shutdown=2
@@ -245,7 +246,9 @@ def serving(settings: Settings, service: Service) -> Iterator[httpx.Client]:
             with httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
                 yield client
         finally:
-            service.hub.close()
+            opened = service.service if isinstance(service, Opening) else service
+            if opened is not None:
+                opened.hub.close()
             server.should_exit = True
             thread.join(20)
 

@@ -73,6 +73,8 @@ class Delivery(Leased, Base):
     __table_args__ = (
         UniqueConstraint("destination", "subject", name="uq_deliveries_subject"),
         Index("ix_deliveries_due", "destination", "state", "due_at"),
+        Index("ix_deliveries_delivered_at", "delivered_at"),
+        Index("ix_deliveries_sent_at", "sent_at"),
     )
 
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
