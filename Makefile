@@ -39,15 +39,21 @@ bench: $(VENV)/.everything  ## Measure the time of one picture
 
 DATA ?= ../shared/data/cxr-train
 MODEL := vigil-lite0-256
-model: $(VENV)/.everything  ## Train, export, quantize and measure the default bundle (DATA=folder)
-	test -f runs/lite0-256-first/best.pt || \
-		$(VENV)/bin/vigil train training/configs/lite0-256-first.toml --data "$(DATA)"
-	test -f runs/lite0-256/best.pt || \
-		$(VENV)/bin/vigil train training/configs/lite0-256.toml --data "$(DATA)"
+WITHOUT := runs/tuberculosis-without-montgomery runs/tuberculosis-without-shenzhen
+model: runs/lite0-256/.done $(WITHOUT:=/.done)  ## Train, export, quantize and measure the default bundle (DATA=folder)
 	$(VENV)/bin/vigil export runs/lite0-256 --data "$(DATA)" --to models/$(MODEL)
 	$(VENV)/bin/vigil quantize models/$(MODEL) --data "$(DATA)"
+	for run in $(WITHOUT); do \
+		$(VENV)/bin/vigil export $$run --data "$(DATA)" --to $$run/bundle || exit 1; done
 	$(VENV)/bin/vigil evaluate --bundle models/$(MODEL) --manifest "$(DATA)/manifest.csv" \
-		--split val --gate "$(DATA)/../gate/manifest.csv" --heat-maps --card
+		--split val --gate "$(DATA)/../gate/manifest.csv" --heat-maps --card \
+		$(WITHOUT:%=--without %/bundle)
+
+# A run that was interrupted goes on where it stopped.
+runs/lite0-256/.done: runs/lite0-256-first/.done
+runs/%/.done: training/configs/%.toml | $(VENV)/.everything
+	$(VENV)/bin/vigil train $< --data "$(DATA)" $(if $(wildcard runs/$*/checkpoint.pt),--resume)
+	touch $@
 
 fix: $(VENV)/.everything  ## Mend what the linter and the formatter can
 	$(VENV)/bin/ruff check --fix .

@@ -154,6 +154,14 @@ def evaluate(
             "--card the result stands in the bundle's metrics and card.",
         ),
     ] = False,
+    without: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A bundle of the same recipe that left a source out: also measures it there "
+            "(cross-site); with --card the result stands in the bundle's metrics and card. May be "
+            "given several times.",
+        ),
+    ] = None,
     plots: Annotated[
         Path | None,
         typer.Option(help="Draw ROC curves and reliability diagrams into this folder, as PNG."),
@@ -187,10 +195,26 @@ def evaluate(
             _add_unfamiliarity(folder, manifest, gate, side)
     if heat_maps:
         _measure_heat_maps(folder, manifest, side, samples, card=card)
+    if without:
+        _measure_cross_site(folder, without, manifest, samples, card=card)
     if plots is not None:
         from vigil_training.plots import draw
 
         typer.echo(f"{plots}: {len(draw(judged, found, plots))} pictures")
+
+
+def _measure_cross_site(
+    bundle: Path, others: list[Path], manifest: Path, samples: int, *, card: bool
+) -> None:
+    from vigil.bundle import load_bundle
+    from vigil_training.cross_site import SECTION, cross_site
+    from vigil_training.model_card import write_section
+
+    with _progress("judging films of sources that were left out") as show:
+        found = cross_site(load_bundle(bundle).manifest, others, manifest, samples, show)
+    typer.echo("\n".join(found.card_lines()))
+    if card:
+        write_section(bundle, SECTION, "Trained on one source, tested on another", found)
 
 
 def _measure_heat_maps(
