@@ -103,9 +103,9 @@ def read_intake_header(path: Path) -> Header:
         declared = bool(dataset.get("SpecificCharacterSet"))
         texts = [_text(dataset, keyword, declared=declared) for keyword in _TEXTS]
         name = _text(dataset, "PatientName", declared=declared)
-    except OSError:
-        raise
     except Exception as error:  # pydicom's parser raises whatever a damaged file makes it meet
+        if is_of_disk(error):
+            raise
         raise ObjectUnreadable(
             f"expected a DICOM object, found bytes that cannot be read as one "
             f"({type(error).__name__})"
@@ -124,6 +124,12 @@ def read_intake_header(path: Path) -> Header:
         name,
         *texts,
     )
+
+
+def is_of_disk(error: Exception) -> bool:
+    """Return whether the disk failed, not the file: pydicom raises OSError for damaged ones too."""
+    origin = error.__context__
+    return any(isinstance(e, OSError) and e.errno is not None for e in (error, origin))
 
 
 def digest_of(path: Path) -> str:

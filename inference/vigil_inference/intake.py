@@ -207,9 +207,12 @@ class Intake:
         return swept
 
     def check(self) -> str:
-        """Return "ok" or why nothing can be stored now."""
+        """Return "ok" or why nothing can be stored now: no room, or a disk that takes nothing."""
+        probe = self.spool / f"{uuid.uuid4().hex}.probe"
         try:
             self.check_space()
+            probe.touch()
+            probe.unlink(missing_ok=True)
         except (StorageError, OSError) as error:
             return str(error) if isinstance(error, StorageError) else errno_name(error)
         return "ok"

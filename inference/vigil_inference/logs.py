@@ -3,9 +3,10 @@
 Events carry the database's own numbers of pictures, never a UID, a name or a file's path.
 """
 
+import contextlib
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO
 
 import structlog
 
@@ -29,10 +30,32 @@ def configure_logs(log_format: Literal["console", "json"]) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=lambda *_: _Lines(sys.stderr),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s: %(message)s")
-    # pynetdicom and pydicom quote values of data sets in their messages.
+    # pynetdicom and pydicom quote values of data sets in their messages. A level would not do:
+    # pydicom sets its own when it is imported, which is later.
     for library in ("pydicom", "pynetdicom"):
-        logging.getLogger(library).setLevel(logging.CRITICAL)
+        logger = logging.getLogger(library)
+        logger.propagate = False
+        logger.addHandler(logging.NullHandler())
+
+
+class _Lines:
+    """Writes lines, where they can be written.
+
+    On a full disk, or after the reader of a pipe has gone, a line is lost: the refusal or the
+    result that it speaks of must not be lost with it.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def msg(self, message: str) -> None:
+        """Write a line at once."""
+        with contextlib.suppress(OSError):
+            self._file.write(message + "\n")
+            self._file.flush()
+
+    debug = info = warn = warning = error = critical = exception = fatal = log = msg

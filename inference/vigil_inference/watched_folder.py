@@ -21,6 +21,7 @@ import pydicom
 import structlog
 
 from vigil.errors import StorageError, VigilError
+from vigil_inference.headers import is_of_disk
 from vigil_inference.intake import Intake, Source, errno_name, sync_folder
 from vigil_inference.store import Outcome
 
@@ -182,10 +183,10 @@ def is_cut_short(path: Path) -> bool:
             head = file.read(12)
         except EOFError:
             return True
-        except OSError:
-            raise
-        except Exception:  # pydicom's parser raises whatever a damaged file makes it meet
-            return False
+        except Exception as error:  # pydicom's parser raises whatever a damaged file makes it meet
+            if is_of_disk(error):
+                raise
+            return isinstance(error, OSError)  # it ends where a sequence's item should begin
         if len(head) < 8:
             return bool(head)
         long = not syntax.is_implicit_VR and head[4:6] in _LONG_LENGTH

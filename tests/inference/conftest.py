@@ -147,6 +147,20 @@ def make_dataset(**tags: Any) -> Dataset:
     return dataset
 
 
+def cut_inside_a_sequence(folder: Path) -> Path:
+    """Write a file that ends where the item of a sequence should begin."""
+    dataset = make_dataset()
+    item = Dataset()
+    item.CodeValue = "1"
+    dataset.ProcedureCodeSequence = [item]
+    dataset["ProcedureCodeSequence"].is_undefined_length = True
+    path = folder / "cut.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"\x08\x00\x32\x10SQ") + 15])
+    return path
+
+
 MakeFile = Callable[..., Path]
 Until = Callable[[Callable[[], Any]], Any]
 

@@ -9,7 +9,7 @@ from pydicom import dcmread
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from tests.inference.conftest import MakeFile
+from tests.inference.conftest import MakeFile, cut_inside_a_sequence
 from vigil.errors import StorageError
 from vigil_inference import intake as intake_module
 from vigil_inference.headers import ObjectUnreadable, read_intake_header
@@ -285,3 +285,41 @@ def test_utf8_that_was_not_declared_is_still_read_as_utf8(make_file: MakeFile) -
 
 def test_an_operating_system_error_is_named_without_its_path() -> None:
     assert intake_module.errno_name(OSError(errno.EROFS, "x", "/secret")) == "EROFS"
+
+
+def test_a_disk_that_only_can_be_read_is_not_ready(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert intake.check() == "ok"
+
+    def read_only(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.EROFS, "Read-only file system", "/secret/path")
+
+    monkeypatch.setattr(Path, "touch", read_only)
+    assert intake.check() == "EROFS"
+    monkeypatch.undo()
+    assert intake.check() == "ok"
+    assert list(intake.spool.iterdir()) == []
+
+
+def test_an_object_cut_inside_a_sequence_is_refused_for_good_and_not_put_off(
+    intake: Intake, tmp_path: Path
+) -> None:
+    # pydicom raises OSError for it, as the disk does.
+    with pytest.raises(ObjectUnreadable) as caught:
+        intake.accept(cut_inside_a_sequence(tmp_path), SOURCE)
+    assert caught.value.dimse_status == 0xC000
+
+
+def test_a_disk_that_fails_inside_a_sequence_is_no_fault_of_the_object(
+    intake: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        try:
+            raise OSError(errno.EIO, "Input/output error")
+        except OSError:
+            raise OSError("No tag to read at file position 21E")  # noqa: B904 - as pydicom does
+
+    monkeypatch.setattr("vigil_inference.headers.pydicom.dcmread", fail)
+    with pytest.raises(StorageError):
+        intake.accept(cut_inside_a_sequence(tmp_path), SOURCE)

@@ -8,7 +8,7 @@ from pydicom import dcmread
 from pydicom.uid import RLELossless
 from sqlalchemy import select
 
-from tests.inference.conftest import FakeModel, MakeFile, Until, make_dataset
+from tests.inference.conftest import FakeModel, MakeFile, Until, cut_inside_a_sequence, make_dataset
 from vigil.errors import StorageError
 from vigil_inference.service import Service
 from vigil_inference.settings import Settings
@@ -195,3 +195,11 @@ def test_a_running_service_watches_its_folder(
         until(lambda: list(folder.iterdir()) == [])
     finally:
         service.stop()
+
+
+def test_a_file_cut_inside_a_sequence_is_refused_and_not_tried_for_ever(
+    watched: WatchedFolder, folder: Path, tmp_path: Path
+) -> None:
+    cut_inside_a_sequence(tmp_path).rename(folder / "cut.dcm")
+    watched.look()
+    assert refused(folder) == ["cut.dcm", "cut.dcm.txt"]
