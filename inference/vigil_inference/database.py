@@ -12,6 +12,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 
 WRITING = "vigil_writing"
@@ -117,16 +118,27 @@ def _postgresql_engine(url: str) -> Engine:
 
 def migrate(engine: Engine) -> None:
     """Bring the schema up to date, from nothing if need be."""
-    config = Config()
-    config.set_main_option(
-        "script_location", str(resources.files("vigil_inference") / "migrations")
-    )
-    config.set_main_option("path_separator", "os")
+    config = _migrations()
     with engine.execution_options(**{WRITING: True}).begin() as connection:
         if connection.dialect.name == POSTGRESQL:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def known_revisions() -> frozenset[str]:
+    """Return the schemas that this version can bring up to date, its own among them."""
+    script = ScriptDirectory.from_config(_migrations())
+    return frozenset(step.revision for step in script.walk_revisions())
+
+
+def _migrations() -> Config:
+    config = Config()
+    config.set_main_option(
+        "script_location", str(resources.files("vigil_inference") / "migrations")
+    )
+    config.set_main_option("path_separator", "os")
+    return config
 
 
 class Clock:

@@ -140,19 +140,21 @@ def digest_of(path: Path) -> str:
     """
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        head = file.read(_PREAMBLE_BYTES + 16)
-        # (0002,0000) UL of length 4: the length of the rest of the group.
-        group = head[_PREAMBLE_BYTES + 4 : _PREAMBLE_BYTES + 12]
-        if head[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == b"DICM" and (
-            group == b"\x02\x00\x00\x00UL\x04\x00"
-        ):
-            length = int.from_bytes(head[_PREAMBLE_BYTES + 12 :], "little")
-            file.seek(_PREAMBLE_BYTES + 16 + length)
-        else:
-            file.seek(0)
+        file.seek(data_set_offset(file.read(_PREAMBLE_BYTES + 16)))
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def data_set_offset(head: bytes) -> int:
+    """Return where a file's data set begins, from its first 144 bytes; 0 for a bare data set."""
+    # (0002,0000) UL of length 4: the length of the rest of the group.
+    group = head[_PREAMBLE_BYTES + 4 : _PREAMBLE_BYTES + 12]
+    is_file = head[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == b"DICM"
+    if not is_file or group != b"\x02\x00\x00\x00UL\x04\x00":
+        return 0
+    length = int.from_bytes(head[_PREAMBLE_BYTES + 12 : _PREAMBLE_BYTES + 16], "little")
+    return _PREAMBLE_BYTES + 16 + length
 
 
 def _read(path: Path) -> Dataset:

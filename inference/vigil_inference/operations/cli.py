@@ -1,19 +1,27 @@
 """``vigil status``, ``backup`` and ``restore``: for whoever runs the service."""
 
 import json
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from vigil_inference.operations.archive import Manifest
 
 Config = Annotated[
     Path | None, typer.Option(help="Settings as TOML. [default: $VIGIL_CONFIG, if set]")
 ]
 
+DataDir = Annotated[Path | None, typer.Option(help="Where pictures and records are.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command()(status)
+    app.command()(backup)
+    app.command()(restore)
 
 
 def status(
@@ -65,3 +73,59 @@ def status(
     else:
         print_status(found, judgement)
     raise typer.Exit(judgement.level)
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="A new file, such as vigil-2026-11-25.tar.")],
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write the embedded store into one file; the service may run meanwhile.
+
+    What was acknowledged before it began is in it. Exit 1 if a file of the store is missing or
+    damaged: the backup is made all the same, and names it.
+    """
+    from vigil_inference.operations.backup import write_backup
+    from vigil_inference.settings import load_settings
+
+    settings = load_settings(config, data_dir=data_dir)
+    manifest = write_backup(settings, file)
+    size = sum(member.size_bytes for member in manifest.members.values())
+    typer.echo(f"{file}: {_said(manifest)}, {size / 1e6:.1f} MB")
+    for path in manifest.missing:
+        typer.echo(f"missing or damaged in {settings.data_dir}: {path}", err=True)
+    if manifest.missing:
+        raise typer.Exit(1)
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `vigil backup` wrote.")],
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Put a backup into an empty data folder, after every digest was checked.
+
+    Exit 1 if the backup lacked a file of its store when it was made.
+    """
+    from vigil_inference.operations.restore import read_backup
+    from vigil_inference.settings import load_settings
+
+    # Pictures and the database are patient data: for this user's eyes only.
+    os.umask(0o077)
+    settings = load_settings(config, data_dir=data_dir)
+    manifest = read_backup(settings, file)
+    typer.echo(
+        f"{settings.data_dir}: {_said(manifest)}, as of {manifest.began_at:%Y-%m-%d %H:%M} UTC"
+    )
+    typer.echo("`vigil serve` goes on with it.")
+    for path in manifest.missing:
+        typer.echo(f"missing or damaged when the backup was made: {path}", err=True)
+    if manifest.missing:
+        raise typer.Exit(1)
+
+
+def _said(manifest: "Manifest") -> str:
+    return (
+        f"{manifest.studies} studies, {manifest.pictures} pictures ({manifest.waiting} wait for "
+        f"their analysis), {manifest.results} results"
+    )
