@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vigil.radiograph import LeastSide
+
 _JPEG_QUALITY = 90
 _LEAST = 0.001
 """Probabilities are told apart no further than this from 0 and 1."""
@@ -102,6 +104,16 @@ class PictureStore:
                 return grid
         except (OSError, ValueError, EOFError, BadZipFile):
             return None
+
+
+def least_shown(preview_pixels: int) -> LeastSide:
+    """Return how small a picture may be read to make a preview of it.
+
+    A preview is at most ``preview_pixels`` long; halving stops at two thirds of that, so that a
+    film of 3000 pixels is shown at 1500 and not at 750.
+    """
+    least = preview_pixels * 2 // 3
+    return LeastSide(least, least)
 
 
 def reduce_picture(pixels: NDArray[np.uint16], longer_side: int) -> NDArray[np.uint8]:

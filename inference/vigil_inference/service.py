@@ -21,7 +21,7 @@ from vigil_inference.intake import Intake
 from vigil_inference.leases import Leases
 from vigil_inference.nodes import Heart, ModelNews
 from vigil_inference.operations.metrics import Metrics, Standing
-from vigil_inference.pictures import PictureStore
+from vigil_inference.pictures import PictureStore, least_shown
 from vigil_inference.repeated import Repeated
 from vigil_inference.sender import parse_peer
 from vigil_inference.settings import Settings
@@ -223,6 +223,7 @@ class Service:
             self.settings.analysis_threads,
             self.settings.network,
             for_processing=self.settings.analyse_for_processing,
+            least_shown=least_shown(self.settings.preview_pixels),
         )
         self.network = str(triager.network)
         log.info("network", bundle=triager.bundle.id, network=self.network)

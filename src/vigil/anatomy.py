@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
 
 import cv2
 import numpy as np
@@ -116,6 +115,7 @@ def measure_anatomy(
     structures: Mapping[str, NDArray[np.float32]],
     pixels: NDArray[np.uint16],
     spec: PreprocessingSpec,
+    shape: tuple[int, int] | None = None,
 ) -> Anatomy | None:
     """Outline lungs and heart and measure the cardiothoracic ratio.
 
@@ -127,6 +127,8 @@ def measure_anatomy(
         (rows, columns) uint16 display values of the picture, as the network saw it.
     spec
         How the input was made of them.
+    shape
+        Rows and columns of the whole picture, if ``pixels`` are a reduced one's.
 
     Returns
     -------
@@ -135,8 +137,9 @@ def measure_anatomy(
     """
     if LUNGS not in structures or HEART not in structures:
         return None
-    lungs, heart = (_over_picture(structures[name], pixels, spec) for name in (LUNGS, HEART))
-    seen = _over_picture(np.ones_like(structures[LUNGS]), pixels, spec) >= 0.5
+    rows, columns = shape or pixels.shape
+    lungs, heart = (_over_picture(structures[name], rows, columns, spec) for name in (LUNGS, HEART))
+    seen = _over_picture(np.ones_like(structures[LUNGS]), rows, columns, spec) >= 0.5
     seen &= _field(pixels, seen.shape)
     depth = max(1, round(_EDGE * max(seen.shape)))
     edge, side = seen & ~_shrunk(seen, depth), seen & ~_shrunk(seen, depth, across_only=True)
@@ -189,11 +192,10 @@ def anatomy_notes(anatomy: Anatomy, view: View) -> list[str]:
     return notes
 
 
-def _over_picture(square: _Map, pixels: NDArray[Any], spec: PreprocessingSpec) -> _Map:
+def _over_picture(square: _Map, rows: int, columns: int, spec: PreprocessingSpec) -> _Map:
     """Lay a structure's map over the picture."""
     # At the input's own size: a smaller letterbox would be rounded to other pixels.
     full = cv2.resize(square, (spec.size, spec.size), interpolation=cv2.INTER_LINEAR)
-    rows, columns = pixels.shape
     return onto_picture(full.astype(np.float32, copy=False), rows, columns, spec)
 
 

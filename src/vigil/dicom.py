@@ -1,39 +1,37 @@
 """From a DICOM file to a :class:`~vigil.radiograph.Radiograph`.
 
 Reading is tolerant (real files bend the standard), deciding is not: what cannot be read with
-certainty is refused with a code. The display pipeline itself is in :mod:`vigil.display`.
+certainty is refused with a code. Decoding is in :mod:`vigil.pixels`, the display pipeline in
+:mod:`vigil.display`.
 """
 
 import re
+import struct
 import warnings
+import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pydicom.config
-from numpy.typing import NDArray
 from pydicom import Dataset, uid
 from pydicom.errors import InvalidDicomError
 
-from vigil.decoders import decoder_for
-from vigil.display import to_display
+from vigil.display import WholePictureNeeded, to_display
 from vigil.elements import integer, items, numbers, text, texts
 from vigil.errors import ImageRefused, RefusalCode
-from vigil.radiograph import ImageDescription, Radiograph, View
+from vigil.pixels import read_stored_values
+from vigil.radiograph import ImageDescription, LeastSide, Radiograph, View
 
 # An oddity in a header is no reason to refuse a picture, and pydicom's warnings about values may
 # quote them: patient data does not belong in a log.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 warnings.filterwarnings("ignore", module=r"pydicom(\..*)?")
 
-_MAX_PIXELS = 200_000_000
-_LOSSY = {
-    uid.JPEGBaseline8Bit,
-    uid.JPEGExtended12Bit,
-    uid.JPEGLSNearLossless,
-    uid.JPEG2000,
-    uid.HTJ2K,
-}
+_DEFERRED_BYTES = 64 * 1024
+_MOST_INFLATED_BYTES = 512 * 1024 * 1024
+_META_START = 132
 _ORIENTATION = {
     "PA": View.PA,
     "AP": View.AP,
@@ -76,18 +74,40 @@ def read_header(path: Path) -> Dataset:
     Raises
     ------
     ImageRefused
-        ``FILE_UNREADABLE`` if it is not DICOM or its header is damaged.
+        ``FILE_UNREADABLE`` if it is not DICOM or its header is damaged, ``TOO_LARGE`` if it is
+        deflated and unpacks to more than any radiograph.
     """
     return _read(path, stop_before_pixels=True)
 
 
+def open_dicom(path: Path) -> Dataset:
+    """Read a DICOM file; its pixels, and whatever else is large, stay in it until asked for.
+
+    Raises
+    ------
+    ImageRefused
+        As :func:`read_header`.
+    """
+    return _read(path, stop_before_pixels=False)
+
+
 def _read(path: Path, *, stop_before_pixels: bool) -> Dataset:
     try:
+        inflated = _inflate(path)
+        source, defer = (path, _DEFERRED_BYTES) if inflated is None else (inflated, None)
         try:
-            dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels)
+            dataset = pydicom.dcmread(
+                source, stop_before_pixels=stop_before_pixels, defer_size=defer
+            )
         except InvalidDicomError:
-            dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels, force=True)
+            dataset = pydicom.dcmread(
+                source, stop_before_pixels=stop_before_pixels, defer_size=defer, force=True
+            )
+        if inflated is not None:
+            dataset.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
         sop_class = text(dataset, "SOPClassUID")
+    except ImageRefused:
+        raise
     except OSError as error:
         reason = f"the file cannot be read ({error.strerror or type(error).__name__})"
         raise ImageRefused(RefusalCode.FILE_UNREADABLE, reason) from error
@@ -98,6 +118,31 @@ def _read(path: Path, *, stop_before_pixels: bool) -> Dataset:
         reason = "the file is not DICOM, PNG or JPEG, or it has no SOP Class UID"
         raise ImageRefused(RefusalCode.FILE_UNREADABLE, reason)
     return dataset
+
+
+def _inflate(path: Path) -> BytesIO | None:
+    """Return a deflated file (DICOM PS3.5 A.5) unpacked, None if it is not deflated.
+
+    pydicom unpacks whatever comes, and a file of a megabyte can hold a gigabyte of zeros.
+    """
+    deflated = uid.DeflatedExplicitVRLittleEndian.encode()
+    with path.open("rb") as file:
+        head = file.read(1024)
+        length = struct.unpack_from("<2H2sHI", head.ljust(_META_START + 12, b"\0"), _META_START)
+        if deflated not in head or length[:2] != (2, 0):
+            return None
+        start = _META_START + 12 + length[-1]
+        file.seek(0)
+        # The same length, so the group's own length stays right.
+        plain = str(uid.ExplicitVRLittleEndian).encode().ljust(len(deflated), b"\0")
+        meta = file.read(start).replace(deflated, plain)
+        unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+        body = unpacker.decompress(file.read(), _MOST_INFLATED_BYTES)
+    if unpacker.unconsumed_tail:
+        raise ImageRefused(RefusalCode.TOO_LARGE, "the file unpacks to more than is read")
+    if not unpacker.eof:
+        raise ImageRefused(RefusalCode.FILE_UNREADABLE, "the deflated file is incomplete")
+    return BytesIO(meta + body)
 
 
 def describe(dataset: Dataset) -> ImageDescription:
@@ -143,8 +188,15 @@ def describe(dataset: Dataset) -> ImageDescription:
     )
 
 
-def read_dicom(path: Path) -> Radiograph:
+def read_dicom(path: Path, least: LeastSide | None = None) -> Radiograph:
     """Read a DICOM radiograph: header, pixels, display pipeline.
+
+    Parameters
+    ----------
+    path
+        The file.
+    least
+        How small the picture may come; None is whole.
 
     Raises
     ------
@@ -152,99 +204,31 @@ def read_dicom(path: Path) -> Radiograph:
         ``FILE_UNREADABLE``, ``NO_PIXELS``, ``MULTI_FRAME``, ``COLOUR``, ``TOO_LARGE``,
         ``TRANSFER_SYNTAX_UNSUPPORTED`` or ``PIXELS_CORRUPT``.
     """
-    dataset = _read(path, stop_before_pixels=False)
-    description = describe(dataset)
-    stored = _stored_values(dataset, description)
-    pixels, notes = to_display(stored, dataset)
-    return Radiograph(pixels, description, notes)
+    dataset = open_dicom(path)
+    return to_radiograph(dataset, describe(dataset), path, least)
 
 
-def _stored_values(dataset: Dataset, description: ImageDescription) -> NDArray[np.integer]:
-    """Return (rows, columns) stored values with the bits that BitsStored promises."""
-    if "PixelData" not in dataset or description.rows < 1 or description.columns < 1:
-        if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
-            reason = "the pixels are floating-point numbers, expected integers"
-            raise ImageRefused(RefusalCode.NOT_RADIOGRAPH, reason)
-        raise ImageRefused(RefusalCode.NO_PIXELS, "the object holds no pixels")
-    if description.number_of_frames > 1:
-        reason = f"the object holds {description.number_of_frames} frames, expected one"
-        raise ImageRefused(RefusalCode.MULTI_FRAME, reason)
-    if description.rows * description.columns > _MAX_PIXELS:
-        reason = f"the picture is {description.columns} × {description.rows}, more than is read"
-        raise ImageRefused(RefusalCode.TOO_LARGE, reason)
-    syntax = uid.UID(description.transfer_syntax_uid)
-    try:
-        decoder, plugins = decoder_for(syntax)
-    except NotImplementedError as error:
-        reason = f"transfer syntax {syntax.name} is not one that this software reads"
-        raise ImageRefused(RefusalCode.TRANSFER_SYNTAX_UNSUPPORTED, reason) from error
-    if dataset.file_meta.get("TransferSyntaxUID") is None:
-        dataset.file_meta.TransferSyntaxUID = syntax
-    failure: Exception | None = None
-    for plugin in plugins or ("",):
-        try:
-            stored, properties = decoder.as_array(dataset, index=0, decoding_plugin=plugin)
-        except Exception as error:  # codecs raise what they like; the next one may succeed
-            failure = failure or error
-            continue
-        break
-    else:
-        name = type(failure).__name__
-        reason = f"the {syntax.name} pixel data is damaged or incomplete ({name})"
-        raise ImageRefused(RefusalCode.PIXELS_CORRUPT, reason) from failure
-    if stored.dtype.itemsize > 2 and int(stored.max()) - int(stored.min()) > 65535:
-        reason = "the pixels have more than 16 bits, expected a radiograph's 8 to 16"
-        raise ImageRefused(RefusalCode.NOT_RADIOGRAPH, reason)
-    if stored.ndim == 3:
-        return _luminance(stored, str(properties["photometric_interpretation"]))
-    if str(properties["photometric_interpretation"]) == "PALETTE COLOR":
-        raise ImageRefused(RefusalCode.COLOUR, "the picture has a colour palette, expected grey")
-    return _clean_bits(stored, dataset, exact=syntax not in _LOSSY)
+def to_radiograph(
+    dataset: Dataset, description: ImageDescription, path: Path, least: LeastSide | None = None
+) -> Radiograph:
+    """Decode what :func:`open_dicom` and :func:`describe` returned for a file.
 
-
-def _clean_bits(
-    stored: NDArray[np.integer], dataset: Dataset, *, exact: bool
-) -> NDArray[np.integer]:
-    """Clear what lies above the stored bits (old overlays, a missing sign extension).
-
-    What a lossy codec overshot is clipped instead: masking would turn white into black.
+    Raises
+    ------
+    ImageRefused
+        As :func:`read_dicom`.
     """
-    bits_stored = integer(dataset, "BitsStored", 8 * stored.dtype.itemsize)
-    bits_allocated = 8 * stored.dtype.itemsize
-    if not 0 < bits_stored < bits_allocated:
-        return stored
-    signed = np.issubdtype(stored.dtype, np.signedinteger)
-    low, high = (
-        (-(1 << bits_stored - 1), (1 << bits_stored - 1) - 1)
-        if signed
-        else (
-            0,
-            (1 << bits_stored) - 1,
-        )
-    )
-    if int(stored.max()) <= high and int(stored.min()) >= low:
-        return stored
-    if exact:
-        shift = bits_allocated - bits_stored
-        cleaned: NDArray[np.integer] = np.right_shift(np.left_shift(stored, shift), shift)
-        return cleaned
-    return stored.clip(low, high)
-
-
-def _luminance(colour: NDArray[np.integer], interpretation: str) -> NDArray[np.integer]:
-    """Return the grey values of a picture that is stored in colour but shows none."""
-    samples = colour.astype(np.int32)
-    if interpretation.startswith("YBR"):
-        chroma = int(np.abs(samples[..., 1:] - 128).max(initial=0))
-        grey = colour[..., 0]
-    else:
-        chroma = int(np.ptp(samples, axis=-1).max(initial=0))
-        grey = colour[..., 1]
-    # A JPEG of a grey picture wanders by a few levels.
-    if chroma > 24:
-        reason = "the picture is in colour, expected a grey radiograph"
-        raise ImageRefused(RefusalCode.COLOUR, reason)
-    return np.ascontiguousarray(grey)
+    try:
+        stored = read_stored_values(dataset, description, path, least)
+        try:
+            pixels, notes = to_display(stored.values, dataset, stored.sampling)
+        except WholePictureNeeded:
+            stored = read_stored_values(dataset, description, path)
+            pixels, notes = to_display(stored.values, dataset)
+    except OSError as error:
+        reason = f"the file cannot be read ({error.strerror or type(error).__name__})"
+        raise ImageRefused(RefusalCode.FILE_UNREADABLE, reason) from error
+    return Radiograph(pixels, description, notes, stored.sampling)
 
 
 def _transfer_syntax(dataset: Dataset) -> str:

@@ -13,16 +13,23 @@ from pydicom import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
 
 from vigil.elements import items, number, numbers, text, texts
+from vigil.radiograph import Sampling
 
 _LOW_PERCENTILE, _HIGH_PERCENTILE = 0.5, 99.5
 # A window is absurd if it leaves nearly all pixels black or white, or spreads them over almost
 # none of its width. Radiographs have wide collimated borders, so the first limit is generous.
 _MOST_CLIPPED = 0.97
 _LEAST_SPREAD = 0.05
+_BLACK = 0.02
+_EXACT_IN_FLOAT = 1 << 24
+
+
+class WholePictureNeeded(Exception):
+    """A reduced picture would not show what the whole one shows."""
 
 
 def to_display(
-    stored: NDArray[np.integer], dataset: Dataset
+    stored: NDArray[np.integer], dataset: Dataset, sampling: Sampling | None = None
 ) -> tuple[NDArray[np.uint16], tuple[str, ...]]:
     """Apply the display pipeline.
 
@@ -32,6 +39,8 @@ def to_display(
         (rows, columns) stored values, at most 16 bits.
     dataset
         The header with its LUTs, windows, padding and shutter.
+    sampling
+        What the pixels were made of if they are a reduced picture's.
 
     Returns
     -------
@@ -39,34 +48,66 @@ def to_display(
         (rows, columns) uint16, 0 black to 65535 white, bone bright.
     notes
         What had to be assumed, one sentence each.
+
+    Raises
+    ------
+    WholePictureNeeded
+        If the picture is a reduced one and has padding that would be bright if it were not masked:
+        along its border padding and tissue are mixed, and no value tells them apart.
     """
     notes: list[str] = []
     smallest, largest = int(stored.min()), int(stored.max())
     codes = np.arange(smallest, largest + 1, dtype=np.int32)
-    offsets = (stored.astype(np.int32) - smallest).astype(np.uint16)
-    counts = np.bincount(offsets.ravel(), minlength=codes.size)
+    offsets = _offsets(stored, smallest)
+    counts = _histogram(offsets, codes.size)
     padding = _padding(codes, dataset)
-    counts[padding] = 0
-    if not counts.any():
-        padding[:] = False
-        counts = np.bincount(offsets.ravel(), minlength=codes.size)
+    is_padded = bool(counts[padding].any())
+    if is_padded and not counts[~padding].any():
+        padding[:] = is_padded = False
         notes.append("the padding value covers the whole picture and was ignored")
+    counts[padding] = 0
 
     modality_values, modality_note = _modality(codes, dataset)
     shown, voi_note = _value_of_interest(modality_values, counts, dataset)
     notes += [note for note in (modality_note, voi_note) if note]
     if is_inverted(dataset):
         shown = 1 - shown
+    if sampling is not None and is_padded and shown[padding].max() > _BLACK:
+        raise WholePictureNeeded
     shown[padding] = 0
     table = np.rint(shown * 65535).astype(np.uint16)
-    pixels = table[offsets]
+    # No offset lies outside the table; "wrap" spares the check of each.
+    pixels = table.take(offsets, mode="wrap")
 
-    outside, note = _outside_shutter(pixels.shape, dataset)
+    shape = pixels.shape if sampling is None else (sampling.rows, sampling.columns)
+    inside, note = _inside_shutter(shape, dataset)
     if note:
         notes.append(note)
-    if outside is not None:
-        pixels[outside] = 0
+    if inside is not None and sampling is None:
+        pixels[inside == 0] = 0
+    elif inside is not None and sampling is not None:
+        share = cv2.resize(
+            inside.astype(np.float32), pixels.shape[::-1], interpolation=cv2.INTER_AREA
+        )
+        pixels = np.rint(pixels * share).astype(np.uint16)
     return pixels, tuple(notes)
+
+
+def _offsets(stored: NDArray[np.integer], smallest: int) -> NDArray[np.uint16]:
+    """Return the values counted from the smallest one."""
+    if stored.dtype == np.uint16 and smallest == 0:
+        return stored.view(np.uint16)
+    if stored.dtype in (np.uint8, np.uint16):
+        offsets: NDArray[np.uint16] = np.subtract(stored, smallest, dtype=np.uint16)
+        return offsets
+    return (stored.astype(np.int32) - smallest).astype(np.uint16)
+
+
+def _histogram(offsets: NDArray[np.uint16], size: int) -> NDArray[np.int64]:
+    if offsets.size >= _EXACT_IN_FLOAT:
+        return np.bincount(offsets.ravel(), minlength=size)
+    counts = cv2.calcHist([offsets], [0], None, [size], [0, size])
+    return np.asarray(counts).ravel().astype(np.int64)
 
 
 def is_inverted(dataset: Dataset) -> bool:
@@ -162,23 +203,19 @@ def _percentiles(values: NDArray[np.float64], counts: NDArray[np.int64]) -> tupl
     return float(low), float(high)
 
 
-def _outside_shutter(
+def _inside_shutter(
     shape: tuple[int, ...], dataset: Dataset
-) -> tuple[NDArray[np.bool_] | None, str]:
-    """Return what lies outside the shutter and the collimator (PS3.3 C.7.6.11, C.8.7.3)."""
-    inside = np.ones(shape, np.uint8)
-    found = False
+) -> tuple[NDArray[np.uint8] | None, str]:
+    """Return 1 inside the shutter and the collimator, else 0 (PS3.3 C.7.6.11, C.8.7.3)."""
+    inside: NDArray[np.uint8] | None = None
     for prefix in ("Shutter", "Collimator"):
         for kind in texts(dataset, f"{prefix}Shape"):
             mask = _shape_mask(kind.upper(), prefix, shape, dataset)
             if mask is not None:
-                inside &= mask
-                found = True
-    if not found:
-        return None, ""
-    if inside.mean() < 0.1:
+                inside = mask if inside is None else inside & mask
+    if inside is not None and inside.mean() < 0.1:
         return None, "the shutter covers nearly the whole picture and was ignored"
-    return inside == 0, ""
+    return inside, ""
 
 
 def _shape_mask(  # noqa: PLR0911 - one return for each shape and its lack

@@ -165,21 +165,24 @@ def _words(text: str) -> str:
     return re.sub(r"[_\-^/.,;:()]+", " ", text)
 
 
-def check_pixels(pixels: NDArray[np.uint16]) -> None:
+def check_pixels(pixels: NDArray[np.uint16], shape: tuple[int, int] | None = None) -> None:
     """Refuse a picture that shows nothing.
 
     Parameters
     ----------
     pixels
         (rows, columns) uint16 display values.
+    shape
+        Rows and columns of the whole picture, if ``pixels`` are a reduced one's.
 
     Raises
     ------
     ImageRefused
         ``NO_CONTRAST`` if it is (nearly) one grey, or black and white only; ``TOO_SMALL``.
     """
-    if min(pixels.shape) < SMALLEST_SIDE:
-        reason = f"the picture is {pixels.shape[1]} × {pixels.shape[0]} pixels, too small to read"
+    rows, columns = shape or pixels.shape
+    if min(rows, columns) < SMALLEST_SIDE:
+        reason = f"the picture is {columns} × {rows} pixels, too small to read"
         raise ImageRefused(RefusalCode.TOO_SMALL, reason)
     step = max(1, min(pixels.shape) // 256)
     sample = pixels[::step, ::step]

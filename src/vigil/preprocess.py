@@ -32,12 +32,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vigil.radiograph import LeastSide
+
 KNOWN_VERSIONS = frozenset({1, 2})
 _LOW_PERCENTILE, _HIGH_PERCENTILE = 0.5, 99.5
 _MEAN, _STANDARD_DEVIATION = 0.5, 0.25
 _HALF_RANGE = 1024.0
 _KERNEL_DEVIATIONS = 4.0
 _BLOCK = 16
+# Measured on films of 3000 pixels, see docs/decisions/reduced-decoding.md.
+_AVERAGED_OVERSAMPLING, _LOW_PASS_OVERSAMPLING = 5.0, 2.5
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,21 @@ def onto_picture(
     return picture
 
 
-def to_model_input(pixels: NDArray[np.uint16], spec: PreprocessingSpec) -> NDArray[np.float32]:
+def least_side_of(spec: PreprocessingSpec) -> LeastSide | None:
+    """Return how small a picture may be read for the network to see what it sees of the whole one.
+
+    None is whole: version 2's Gaussian is made for the picture's own pixels.
+    """
+    if spec.version == 2:
+        return None
+    return LeastSide(
+        round(_AVERAGED_OVERSAMPLING * spec.size), round(_LOW_PASS_OVERSAMPLING * spec.size)
+    )
+
+
+def to_model_input(
+    pixels: NDArray[np.uint16], spec: PreprocessingSpec, shape: tuple[int, int] | None = None
+) -> NDArray[np.float32]:
     """Turn display values into the network's input.
 
     Parameters
@@ -142,6 +160,9 @@ def to_model_input(pixels: NDArray[np.uint16], spec: PreprocessingSpec) -> NDArr
         (rows, columns) uint16 display values, 0 black to 65535 white, bone bright.
     spec
         The bundle's preprocessing specification.
+    shape
+        Rows and columns of the whole picture, if ``pixels`` are a reduced one's: it is laid where
+        the whole one would lie, however its own size was rounded.
 
     Returns
     -------
@@ -159,13 +180,18 @@ def to_model_input(pixels: NDArray[np.uint16], spec: PreprocessingSpec) -> NDArr
             f"expected a non-empty (rows, columns) uint16 array, found {pixels.dtype} "
             f"of shape {pixels.shape}"
         )
-    square = _cropped(pixels, spec.size) if spec.version == 2 else _letterboxed(pixels, spec.size)
+    if spec.version == 2:
+        square = _cropped(pixels, spec.size)
+    else:
+        square = _letterboxed(pixels, spec.size, shape or pixels.shape)
     return square[np.newaxis, np.newaxis]
 
 
-def _letterboxed(pixels: NDArray[np.uint16], size: int) -> NDArray[np.float32]:
+def _letterboxed(
+    pixels: NDArray[np.uint16], size: int, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
     """Return version 1's (size, size) input."""
-    rows, columns = pixels.shape
+    rows, columns = shape
     box = letterbox_of(rows, columns, size)
     shrinks = max(pixels.shape) > size
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

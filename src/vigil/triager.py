@@ -20,13 +20,12 @@ from vigil import gate
 from vigil.anatomy import Anatomy, anatomy_notes, for_patient, measure_anatomy
 from vigil.bundle import Bundle, FindingSpec, load_bundle
 from vigil.classifier import Classifier, Prediction
-from vigil.dicom import describe, read_dicom, read_header
 from vigil.errors import ImageRefused, RefusalCode
 from vigil.heat_map import emphasis_of
-from vigil.image_file import image_format, read_image
-from vigil.preprocess import onto_picture, to_model_input, unseen_fraction
+from vigil.preprocess import least_side_of, onto_picture, to_model_input, unseen_fraction
 from vigil.processor import Network, NetworkChoice
-from vigil.radiograph import ImageDescription, Radiograph, View
+from vigil.radiograph import ImageDescription, LeastSide, Radiograph, View
+from vigil.reading import read_again, read_radiograph
 from vigil.triage import Decision, Flag, Priority, assign_priority
 
 _log = logging.getLogger(__name__)
@@ -57,7 +56,8 @@ class TriageResult:
         What was assumed or put right, one sentence each.
     radiograph
         The picture as it was analysed (upright, bone bright), or as it was read if it was then
-        refused; None if it was not read.
+        refused; None if it was not read. It may be reduced to what the network needs: its
+        ``sampling`` says so, and :func:`vigil.reading.read_again` gives more of it.
     network
         Which of the bundle's networks answers here, in floating point or 8-bit integers; the
         digest covers both.
@@ -122,8 +122,11 @@ class Triager:
         network: NetworkChoice | None = None,
         *,
         for_processing: bool = False,
+        least_shown: LeastSide | None = None,
     ) -> None:
         self.bundle = bundle
+        self._least = least_side_of(bundle.preprocessing)
+        self._least_shown = least_shown
         self._for_processing = for_processing
         self._classifier = Classifier(bundle, threads, network)
         self._thresholds: dict[str, float] = {
@@ -143,6 +146,7 @@ class Triager:
         network: NetworkChoice | None = None,
         *,
         for_processing: bool = False,
+        least_shown: LeastSide | None = None,
     ) -> Self:
         """Load and check the bundle in a folder.
 
@@ -157,13 +161,22 @@ class Triager:
             else the one that suits the processor.
         for_processing
             Whether DX for processing is judged; see :func:`vigil.gate.check_header`.
+        least_shown
+            How small the pictures in the results may be, for whoever shows them; by default as
+            small as the network needs. The scores do not depend on it.
 
         Raises
         ------
         BundleError
             If the bundle is not whole or not made for this software.
         """
-        return cls(load_bundle(folder), threads, network, for_processing=for_processing)
+        return cls(
+            load_bundle(folder),
+            threads,
+            network,
+            for_processing=for_processing,
+            least_shown=least_shown,
+        )
 
     def triage(self, path: Path, *, age_years: float | None = None) -> TriageResult:
         """Judge one file.
@@ -182,12 +195,31 @@ class Triager:
         """
         start = time.perf_counter()
         try:
-            radiograph = read_radiograph(path, for_processing=self._for_processing)
+            radiograph = read_radiograph(
+                path, for_processing=self._for_processing, least=self._least
+            )
         except ImageRefused as refusal:
             return self._refused(refusal.code, refusal.reason, start)
         except Exception as error:
             return self._failed(error, start)
-        return self.judge(radiograph, age_years=age_years, start=start)
+        result = self.judge(radiograph, age_years=age_years, start=start)
+        return result if self._least_shown is None else self._with_shown(result, path, start)
+
+    def _with_shown(self, result: TriageResult, path: Path, start: float) -> TriageResult:
+        """Return the result with a picture as large as it is to be shown.
+
+        Where its details turn out to be damaged the picture is refused: a reader would judge
+        another one than the network did.
+        """
+        if result.radiograph is None:
+            return result
+        try:
+            shown = read_again(path, result.radiograph, self._least_shown)
+        except ImageRefused as refusal:
+            return self._refused(refusal.code, refusal.reason, start, result.radiograph)
+        except Exception as error:
+            return self._failed(error, start, result.radiograph)
+        return replace(result, radiograph=shown)
 
     def judge(
         self,
@@ -221,14 +253,14 @@ class Triager:
         return self._refused(RefusalCode.INTERNAL_ERROR, reason, start, radiograph)
 
     def _judge(self, radiograph: Radiograph, age_years: float | None, start: float) -> TriageResult:
-        gate.check_pixels(radiograph.pixels)
+        gate.check_pixels(radiograph.pixels, radiograph.shape)
         radiograph, prediction, looks = self._upright(radiograph)
         unlike = gate.check_familiar(prediction.unfamiliarity, self.bundle.manifest.unfamiliarity)
         age = radiograph.description.patient_age_years if age_years is None else age_years
         notes = list(radiograph.notes)
         if age is None:
             notes.append(_age_note(looks.child))
-        rows, columns = radiograph.pixels.shape
+        rows, columns = radiograph.shape
         if unseen := unseen_fraction(rows, columns, self.bundle.preprocessing):
             notes.append(f"the model sees the central square only; {unseen:.0%} was not analysed")
         if unlike is not None:
@@ -249,7 +281,7 @@ class Triager:
             {finding.key: prediction.probabilities[finding.key] for finding in admitted}, admitted
         )
         anatomy = measure_anatomy(
-            prediction.structures, radiograph.pixels, self.bundle.preprocessing
+            prediction.structures, radiograph.pixels, self.bundle.preprocessing, radiograph.shape
         )
         if anatomy is not None:
             anatomy = for_patient(anatomy, age, looks.child)
@@ -301,12 +333,17 @@ class Triager:
             milliseconds=1000 * (time.perf_counter() - start),
         )
 
-    def predict(self, pixels: NDArray[np.uint16]) -> Prediction:
-        """Return what the network says of (rows, columns) display values, without the gate."""
-        return self._classifier.predict(to_model_input(pixels, self.bundle.preprocessing))
+    def predict(
+        self, pixels: NDArray[np.uint16], shape: tuple[int, int] | None = None
+    ) -> Prediction:
+        """Return what the network says of (rows, columns) display values, without the gate.
+
+        ``shape`` is the whole picture's, if they are a reduced one's.
+        """
+        return self._classifier.predict(to_model_input(pixels, self.bundle.preprocessing, shape))
 
     def _look(self, radiograph: Radiograph) -> tuple[Prediction, gate.Appearance]:
-        prediction = self.predict(radiograph.pixels)
+        prediction = self.predict(radiograph.pixels, radiograph.shape)
         return prediction, gate.appearance(prediction.attributes, self._thresholds)
 
     def _upright(self, radiograph: Radiograph) -> tuple[Radiograph, Prediction, gate.Appearance]:
@@ -347,7 +384,7 @@ class Triager:
     def _maps(
         self, radiograph: Radiograph, prediction: Prediction, admitted: list[FindingSpec]
     ) -> dict[str, NDArray[np.float32]]:
-        rows, columns = radiograph.pixels.shape
+        rows, columns = radiograph.shape
         indices = {f.key: i for i, f in enumerate(self.bundle.manifest.findings)}
         maps = {}
         for finding in admitted:
@@ -366,47 +403,17 @@ class Triager:
         return maps
 
 
-def read_radiograph(path: Path, *, for_processing: bool = False) -> Radiograph:
-    """Read a DICOM, PNG or JPEG file, refusing by its header before a pixel is decoded.
-
-    ``for_processing`` lets DX for processing in, see :func:`vigil.gate.check_header`.
-
-    Raises
-    ------
-    ImageRefused
-        With the code of what stood in the way.
-    """
-    try:
-        file_format = image_format(path)
-    except OSError as error:
-        reason = f"the file cannot be read ({error.strerror or type(error).__name__})"
-        raise ImageRefused(RefusalCode.FILE_UNREADABLE, reason) from error
-    if file_format is not None:
-        radiograph = read_image(path, file_format)
-        gate.check_header(radiograph.description)
-        return radiograph
-    gate.check_header(describe(read_header(path)), for_processing=for_processing)
-    return read_dicom(path)
-
-
 def _corrections(radiograph: Radiograph, looks: gate.Appearance) -> list[Radiograph]:
     """Return the ways in which the picture could be put right."""
-    upright: list[tuple[NDArray[np.uint16], str]] = [(radiograph.pixels, "")]
-    if looks.rotated:
-        upright = [
-            (np.ascontiguousarray(np.rot90(radiograph.pixels, -turns)), f"turned {name}")
-            for turns, name in _TURNS.items()
-        ]
+    turns = _TURNS if looks.rotated else {0: ""}
     candidates = []
-    for pixels, turned in upright:
-        ways = [(pixels, turned)]
-        if looks.inverted or looks.rotated:
-            inverted = (np.uint16(65535) - pixels, " and ".join(filter(None, (turned, "inverted"))))
-            # A picture seen as inverted is put right by inverting; a rotated one may be either.
-            ways = [inverted] if looks.inverted else [*ways, inverted]
-        for changed, what in ways:
+    for quarter_turns, name in turns.items():
+        turned = f"turned {name}" if name else ""
+        # A picture seen as inverted is put right by inverting; a rotated one may be either.
+        for invert in (True,) if looks.inverted else (False, True):
+            what = " and ".join(filter(None, (turned, "inverted" if invert else "")))
             note = f"the picture was {what} before it was analysed"
-            candidates.append(replace(radiograph, pixels=changed, notes=(*radiograph.notes, note)))
+            candidates.append(radiograph.corrected(quarter_turns, invert=invert, note=note))
     return candidates
 
 

@@ -24,7 +24,8 @@ from vigil.classifier import Classifier, available_cores
 from vigil.phantom import make_phantom
 from vigil.phantom.dicom import write_dx
 from vigil.preprocess import to_model_input
-from vigil.triager import Triager, read_radiograph
+from vigil.reading import read_radiograph
+from vigil.triager import Triager
 
 SYNTAXES = (
     uid.ExplicitVRLittleEndian,

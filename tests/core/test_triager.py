@@ -2,18 +2,23 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
 from pydicom import uid
+from pydicom.encaps import encapsulate
 
-from tests.core.conftest import TINY_ATTRIBUTES, build_bundle
+from tests.core.conftest import TINY_ATTRIBUTES, build_bundle, make_dataset
 from vigil.bundle import AttributeSpec, Population, UnfamiliaritySpec, write_manifest
-from vigil.errors import RefusalCode
+from vigil.errors import ImageRefused, RefusalCode
 from vigil.gate import ANTEROPOSTERIOR_NOTE, MIRRORED_NOTE, UNFAMILIAR_NOTE
 from vigil.preprocess import to_model_input
+from vigil.radiograph import LeastSide
+from vigil.reading import read_radiograph
 from vigil.triage import Priority
-from vigil.triager import Triager, read_radiograph
+from vigil.triager import Triager
 
 Write = Callable[..., Path]
 
@@ -295,7 +300,7 @@ def test_an_unforeseen_error_is_an_answer_without_its_message(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def fail(_: object) -> None:
+    def fail(*_: object) -> None:
         raise KeyError("Nguyễn Văn An")
 
     monkeypatch.setattr("vigil.gate.check_pixels", fail)
@@ -365,3 +370,58 @@ def test_a_picture_for_processing_is_judged_only_where_that_is_wanted(
     judged = Triager.load(bundle_folder, threads=1, for_processing=True).triage(path)
     assert (refused.status, refused.code) == ("not_analysed", RefusalCode.FOR_PROCESSING)
     assert judged.status == "analysed"
+
+
+def _large_j2k(film: np.ndarray, path: Path) -> Path:
+    # 2.5 low-pass pixels to one of 32 input pixels: 640 pixels are halved three times.
+    stored = cv2.resize(film.astype(np.uint16), (640, 640), interpolation=cv2.INTER_CUBIC)
+    dataset = make_dataset(stored)
+    frame = imagecodecs.jpeg2k_encode(stored, codecformat="j2k", reversible=True, level=0)
+    dataset.PixelData = encapsulate([frame])
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = uid.JPEG2000Lossless
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_what_is_shown_is_larger_than_what_was_judged_and_the_scores_are_the_same(
+    bundle_folder: Path, film: np.ndarray, tmp_path: Path
+) -> None:
+    path = _large_j2k(film, tmp_path / "large.dcm")
+    judged = Triager.load(bundle_folder, 1).triage(path)
+    shown = Triager.load(bundle_folder, 1, least_shown=LeastSide(300, 300)).triage(path)
+    assert judged.radiograph is not None
+    assert shown.radiograph is not None
+    assert judged.radiograph.pixels.shape == (80, 80)
+    assert shown.radiograph.pixels.shape == (320, 320)
+    assert shown.findings == judged.findings
+    for label, map_ in judged.maps.items():
+        np.testing.assert_array_equal(shown.maps[label], map_)
+
+
+def test_a_picture_whose_details_cannot_be_read_is_not_judged_where_it_is_to_be_shown(
+    bundle_folder: Path, film: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _large_j2k(film, tmp_path / "large.dcm")
+
+    def refuse(*_: object) -> None:
+        raise ImageRefused(RefusalCode.PIXELS_CORRUPT, "the details are damaged")
+
+    monkeypatch.setattr("vigil.triager.read_again", refuse)
+    result = Triager.load(bundle_folder, 1, least_shown=LeastSide(300, 300)).triage(path)
+    assert result.code is RefusalCode.PIXELS_CORRUPT
+    assert not result.findings
+
+
+def test_a_reduced_picture_scores_as_the_whole_one(
+    bundle_folder: Path, film: np.ndarray, tmp_path: Path
+) -> None:
+    path = _large_j2k(film, tmp_path / "large.dcm")
+    triager = Triager.load(bundle_folder, 1)
+    reduced, whole = triager.triage(path), triager.judge(read_radiograph(path))
+    assert whole.radiograph is not None
+    assert whole.radiograph.sampling is None
+    assert reduced.findings == pytest.approx(whole.findings, abs=0.01)
+    assert reduced.maps.keys() == whole.maps.keys()
+    for label, map_ in whole.maps.items():
+        assert reduced.maps[label].shape == map_.shape

@@ -9,7 +9,8 @@ from tests.core.conftest import build_bundle
 
 from vigil.bundle import UnfamiliaritySpec
 from vigil.errors import BundleError, ConfigurationError
-from vigil.triager import Triager, read_radiograph
+from vigil.reading import read_radiograph
+from vigil.triager import Triager
 from vigil_training.manifest import GateRow, read_manifest
 from vigil_training.unfamiliarity import Unfamiliarity, fit, measure_unfamiliarity
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from vigil.gate import ANTEROPOSTERIOR_NOTE, MIRRORED_NOTE
-from vigil.triager import Triager, TriageResult, read_radiograph
+from vigil.reading import read_radiograph
+from vigil.triager import Triager, TriageResult
 from vigil_training.manifest import GateRow, ManifestRow
 from vigil_training.split import Side, side_of_row
 

@@ -22,7 +22,8 @@ from vigil.findings import CONCEPTS, HEART, LUNG, PLEURA
 from vigil.heat_map import REGION_LEVEL, emphasis_of, hottest_point, outline_of
 from vigil.localisation import Localisation
 from vigil.preprocess import onto_picture, to_model_input
-from vigil.triager import Triager, TriageResult, read_radiograph
+from vigil.reading import read_radiograph
+from vigil.triager import Triager, TriageResult
 from vigil_training.dataset import read_pixels
 from vigil_training.manifest import Box, ManifestRow
 from vigil_training.shuffled_weights import shuffled_networks
@@ -361,7 +362,7 @@ def _maps(result: TriageResult, row: ManifestRow) -> list[_Map]:
     # A film that was turned before it was analysed lies otherwise than its boxes and masks.
     if result.radiograph is None or any("turned" in note for note in result.notes):
         return []
-    rows, columns = result.radiograph.pixels.shape
+    rows, columns = result.radiograph.shape
     flagged = {flag.label for flag in result.flags}
     for label, map_ in result.maps.items():
         emphasis = emphasis_of(map_)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from vigil.bundle import UnfamiliaritySpec
 from vigil.errors import BundleError, ConfigurationError, ImageRefused
 from vigil.image_file import image_format, read_image
-from vigil.triager import Triager, read_radiograph
+from vigil.reading import read_radiograph
+from vigil.triager import Triager
 from vigil_training.manifest import GateRow, ManifestRow
 from vigil_training.split import Side, side_of_row
 from vigil_training.statistics import auroc

@@ -20,7 +20,8 @@ import torch
 from vigil.phantom import MAX_STORED_VALUE, Phantom, make_phantom
 from vigil.phantom.dicom import write_dx
 from vigil.preprocess import to_model_input
-from vigil.triager import Triager, read_radiograph
+from vigil.reading import read_radiograph
+from vigil.triager import Triager
 from vigil_training.open_models.convert import Converted, convert, vigil_label
 from vigil_training.open_models.registry import find_model
 from vigil_training.open_models.store import ModelStore
