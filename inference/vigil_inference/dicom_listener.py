@@ -44,8 +44,8 @@ COERCION = 0xB000
 UNEXPECTED = 0xC001
 _COMMENT_LENGTH = 64
 # PS3.8 table 9-21: rejected for now, by the provider, and why.
-_CONGESTED = (0x02, 0x03, 0x01)
-_LIMIT_EXCEEDED = (0x02, 0x03, 0x02)
+CONGESTED = (0x02, 0x03, 0x01)
+LIMIT_EXCEEDED = (0x02, 0x03, 0x02)
 _WAITING_CONNECTIONS = 64
 """Connections without an association that are held beside those with one."""
 
@@ -138,11 +138,11 @@ def admit(event: evt.Event, intake: Intake, limit: AssociationLimit) -> None:
     if stores and intake.is_nearly_full():
         log.error("association_refused", reason="the disk is nearly full")
         intake.doors.refuse_association("DISK_NEARLY_FULL")
-        association.acse.send_reject(*_CONGESTED)
+        association.acse.send_reject(*CONGESTED)
     elif not limit.admit(association):
         log.warning("association_refused", reason="too many associations")
         intake.doors.refuse_association("TOO_MANY_ASSOCIATIONS")
-        association.acse.send_reject(*_LIMIT_EXCEEDED)
+        association.acse.send_reject(*LIMIT_EXCEEDED)
     else:
         return
     association.kill()  # waits until the refusal has been sent

@@ -35,7 +35,7 @@ LARGEST_PDU_BYTES = 2 * 1024 * 1024
 """An A-ASSOCIATE-RQ of 128 contexts with 40 syntaxes each is 400 KiB; data must obey our limit."""
 
 # RFC 9325 section 4.2 for TLS 1.2; TLS 1.3 has no others than such.
-_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL"
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL"
 
 
 def tls_context(certificate: Path, key: Path | None, client_ca: Path | None) -> ssl.SSLContext:
@@ -60,7 +60,7 @@ def tls_context(certificate: Path, key: Path | None, client_ca: Path | None) -> 
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
-    context.set_ciphers(_CIPHERS)
+    context.set_ciphers(CIPHERS)
     try:
         context.load_cert_chain(certificate, key)
         if client_ca is not None:

@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 _COERCED = 0xB000
 _PROCESSING_FAILURE = 0x0110
 
-_RESPONSES: dict[int | str, dict[str, Any]] = {
+RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "All objects are stored.", "content": {MEDIA_TYPE: {}}},
     202: {"description": "Some objects are not stored, or one is held with other bytes."},
     400: {"description": "The body is malformed; nothing is stored."},
@@ -62,13 +62,13 @@ class _Failure:
     header: Header | None
 
 
-@router.post("/studies", responses=_RESPONSES, response_class=Response)
+@router.post("/studies", responses=RESPONSES, response_class=Response)
 async def store_instances(request: Request) -> Response:
     """Store objects of any studies (STOW-RS)."""
     return await _store(request, "")
 
 
-@router.post("/studies/{study_instance_uid}", responses=_RESPONSES, response_class=Response)
+@router.post("/studies/{study_instance_uid}", responses=RESPONSES, response_class=Response)
 async def store_instances_of_study(request: Request, study_instance_uid: str) -> Response:
     """Store objects of one study (STOW-RS); those of another study are refused."""
     return await _store(request, study_instance_uid)

@@ -38,7 +38,7 @@ Json = dict[str, Any]
 @router.get("/studies")
 def search_studies(request: Request, limit: Limit = 100, offset: Offset = 0) -> Response:
     """Search studies (QIDO-RS), the latest first."""
-    conditions, ignored = _conditions(request, _STUDY_KEYS)
+    conditions, ignored = _conditions(request, STUDY_KEYS)
     query = select(Study).where(*conditions).order_by(Study.id.desc())
     with _service(request).store.reading() as session:
         rows = session.scalars(query.offset(offset).limit(limit + 1)).all()
@@ -52,7 +52,7 @@ def search_series(
     request: Request, study_instance_uid: str = "", limit: Limit = 100, offset: Offset = 0
 ) -> Response:
     """Search series, of all studies or of one (QIDO-RS)."""
-    conditions, ignored = _conditions(request, _STUDY_KEYS | _SERIES_KEYS)
+    conditions, ignored = _conditions(request, STUDY_KEYS | SERIES_KEYS)
     query = _below(
         select(func.min(Instance.id), func.count()).join(Study), conditions, study_instance_uid
     )
@@ -77,7 +77,7 @@ def search_instances(
     offset: Offset = 0,
 ) -> Response:
     """Search instances, of all studies, of one, or of one series (QIDO-RS)."""
-    conditions, ignored = _conditions(request, _STUDY_KEYS | _SERIES_KEYS | _INSTANCE_KEYS)
+    conditions, ignored = _conditions(request, STUDY_KEYS | SERIES_KEYS | INSTANCE_KEYS)
     query = _below(select(Instance).join(Study), conditions, study_instance_uid)
     if series_instance_uid:
         query = query.where(Instance.series_instance_uid == series_instance_uid)
@@ -137,7 +137,7 @@ def _date_match(value: str) -> ColumnElement[bool]:
     return Study.study_date.between(first or "0", last or "99999999") & (Study.study_date != "")
 
 
-_STUDY_KEYS: dict[str, Callable[[str], ColumnElement[bool]]] = {
+STUDY_KEYS: dict[str, Callable[[str], ColumnElement[bool]]] = {
     "StudyInstanceUID": _uid_match(Study.study_instance_uid),
     "PatientName": _text_match(Study.patient_name),
     "PatientID": _text_match(Study.patient_id),
@@ -148,11 +148,11 @@ _STUDY_KEYS: dict[str, Callable[[str], ColumnElement[bool]]] = {
         Instance.modality.in_(value.replace("\\", ",").split(","))
     ),
 }
-_SERIES_KEYS: dict[str, Callable[[str], ColumnElement[bool]]] = {
+SERIES_KEYS: dict[str, Callable[[str], ColumnElement[bool]]] = {
     "SeriesInstanceUID": _uid_match(Instance.series_instance_uid),
     "Modality": _text_match(Instance.modality),
 }
-_INSTANCE_KEYS: dict[str, Callable[[str], ColumnElement[bool]]] = {
+INSTANCE_KEYS: dict[str, Callable[[str], ColumnElement[bool]]] = {
     "SOPInstanceUID": _uid_match(Instance.sop_instance_uid),
     "SOPClassUID": _uid_match(Instance.sop_class_uid),
 }

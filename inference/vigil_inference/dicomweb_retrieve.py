@@ -269,7 +269,7 @@ def _frames(dataset: Dataset, syntax: UID, count: int) -> list[bytes]:
 
 def _frame_media_type(accepted: list[_Accepted], syntax: UID) -> str | None:
     """Return as what frames are sent in their own transfer syntax; None if they are decoded."""
-    own = _IMAGE_TYPES.get(str(syntax), _OCTETS)
+    own = IMAGE_TYPES.get(str(syntax), _OCTETS)
     plain = not syntax.is_encapsulated and syntax.is_little_endian
     for wish in accepted:
         named = wish.transfer_syntax_uid
@@ -291,7 +291,7 @@ def _frame_media_type(accepted: list[_Accepted], syntax: UID) -> str | None:
 
 
 # DICOM PS3.18 table 8.7.3-5.
-_IMAGE_TYPES = {
+IMAGE_TYPES = {
     "1.2.840.10008.1.2.5": "image/dicom-rle",
     "1.2.840.10008.1.2.4.50": "image/jpeg",
     "1.2.840.10008.1.2.4.51": "image/jpeg",

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 _REQUEST_COMMITMENT = 1
 _ALL_COMMITTED, _SOME_FAILED = 1, 2
-_RETRY_SECONDS = (5.0, 30.0, 120.0, 600.0)
+RETRY_SECONDS = (5.0, 30.0, 120.0, 600.0)
 _MOST_WAITING = 256
 _QUERY_SIZE = 500
 
@@ -43,6 +43,21 @@ _INVALID_ARGUMENT = 0x0115
 _CLASS_INSTANCE_CONFLICT = 0x0119
 _NO_SUCH_ACTION = 0x0123
 _RESOURCE_LIMITATION = 0x0213
+
+ACTION_STATUSES = {
+    _SUCCESS: "the request is taken, a report follows",
+    _NO_SUCH_INSTANCE: "it is not addressed to the well-known instance",
+    _INVALID_ARGUMENT: "its data set lacks a transaction UID or references",
+    _NO_SUCH_ACTION: "the action type is not 1",
+    _RESOURCE_LIMITATION: f"{_MOST_WAITING} requests wait already, or the service stops",
+}
+"""What an N-ACTION request may be answered with."""
+FAILURE_REASONS = {
+    _PROCESSING_FAILURE: "its file is not what was recorded, or other bytes came under its UID too",
+    _NO_SUCH_INSTANCE: "it is not held",
+    _CLASS_INSTANCE_CONFLICT: "it is held, as an object of another SOP class",
+}
+"""Why an object is not committed to."""
 
 
 @dataclass(frozen=True)
@@ -192,10 +207,10 @@ class CommitmentProvider:
 
     def _try_again(self, transaction: _Transaction, attempt: int) -> bool:
         """Wait for another attempt; return whether there is one."""
-        if transaction.calling_ae_title not in self._peers or attempt >= len(_RETRY_SECONDS):
+        if transaction.calling_ae_title not in self._peers or attempt >= len(RETRY_SECONDS):
             return False
         again: Callable[[], None] = lambda: self._submit(transaction, attempt + 1)  # noqa: E731
-        timer = threading.Timer(_RETRY_SECONDS[attempt], again)
+        timer = threading.Timer(RETRY_SECONDS[attempt], again)
         timer.daemon = True
         with self._lock:
             if self._stopped:

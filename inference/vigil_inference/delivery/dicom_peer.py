@@ -30,11 +30,14 @@ from vigil_inference.delivery.destinations import DicomDestination
 from vigil_inference.delivery.ledger import Parcel
 from vigil_inference.delivery.peers import Answer, Verdict, judge_dimse_status
 
-_RESULT_CLASSES = (
+RESULT_CLASSES = (
     Comprehensive3DSRStorage,
     SecondaryCaptureImageStorage,
     KeyObjectSelectionDocumentStorage,
 )
+RESULT_SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+FIND_KEYS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+"""By which an object is looked for, at the level IMAGE."""
 _SUCCESS = 0x0000
 _PENDING = (0xFF00, 0xFF01)
 _REQUEST_COMMITMENT = 1
@@ -153,8 +156,8 @@ class DicomPeer:
         # Apart, so that a peer may take both; all must be offered the default (PS3.5 10.1).
         contexts = [
             build_context(sop_class, syntax)
-            for sop_class in _RESULT_CLASSES
-            for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+            for sop_class in RESULT_CLASSES
+            for syntax in RESULT_SYNTAXES
         ]
         if self._destination.proof != "none":
             contexts.append(build_context(StudyRootQueryRetrieveInformationModelFind))
@@ -171,9 +174,9 @@ class DicomPeer:
             )
         query = Dataset()
         query.QueryRetrieveLevel = "IMAGE"
-        query.StudyInstanceUID = parcel.study_instance_uid
-        query.SeriesInstanceUID = parcel.series_instance_uid
-        query.SOPInstanceUID = parcel.sop_instance_uid
+        uids = (parcel.study_instance_uid, parcel.series_instance_uid, parcel.sop_instance_uid)
+        for keyword, value in zip(FIND_KEYS, uids, strict=True):
+            setattr(query, keyword, value)
         found = False
         try:
             responses = association.send_c_find(query, model, msg_id=self._next_message_id())

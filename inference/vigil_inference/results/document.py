@@ -35,7 +35,7 @@ _SERIES = {
 }
 _OFFSET = re.compile(r"^([+-])(\d{2})(\d{2})$")
 # Coding schemes beyond those that readers know without being told (PS3.16 table 8-1).
-_SCHEMES = {
+SCHEMES = {
     "99VIGIL": (
         f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, 'urn:vigil-cxr:codes').int}",
         "Vigil's own codes",
@@ -159,9 +159,9 @@ def identify_coding_schemes(dataset: Dataset) -> None:
     _collect_schemes(dataset, found)
     items = []
     for designator in sorted(found - _KNOWN_SCHEMES):
-        if designator not in _SCHEMES:
+        if designator not in SCHEMES:
             raise ValueError(f"a code is from the scheme {designator}, expected one that is named")
-        uid, name, organization = _SCHEMES[designator]
+        uid, name, organization = SCHEMES[designator]
         item = Dataset()
         item.CodingSchemeDesignator = designator
         item.CodingSchemeUID = uid

@@ -36,7 +36,7 @@ _TYPE_2 = (
 )
 # Patient, General Study, Patient Study and Clinical Trial modules (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2,
 # C.7.1.3, C.7.2.3). All objects of a study must agree on them.
-_COPIED = (
+COPIED = (
     *_TYPE_2,
     "IssuerOfPatientID",
     "IssuerOfPatientIDQualifiersSequence",
@@ -119,7 +119,7 @@ def patient_and_study(source: Dataset) -> Dataset:
         With ``SpecificCharacterSet``; the source is left as it was.
     """
     declared = bool(value_of(source, "SpecificCharacterSet"))
-    copied = _copy(source, _COPIED, declared=declared)
+    copied = _copy(source, COPIED, declared=declared)
     for keyword in _TYPE_2:
         if keyword not in copied:
             setattr(copied, keyword, "")
