@@ -224,9 +224,12 @@ class Service:
             self.settings.network,
             for_processing=self.settings.analyse_for_processing,
             least_shown=least_shown(self.settings.preview_pixels),
+            site_calibration=self.settings.site_calibration,
         )
         self.network = str(triager.network)
         log.info("network", bundle=triager.bundle.id, network=self.network)
+        if triager.site_calibration:
+            log.info("site_calibration", name=triager.site_calibration)
         difference = check_reference_outputs(triager)
         if difference is None:
             log.warning("no_reference_outputs", bundle=triager.bundle.id)

@@ -37,6 +37,11 @@ class Settings(BaseSettings):
         description="Folder of the model bundle. Left out: the one in `models/`, or the one that "
         "`models/DEFAULT` names.",
     )
+    site_calibration: Path | None = Field(
+        None,
+        description="File of the site's own calibration and thresholds, made by `vigil calibrate` "
+        "for this very bundle. Left out: the bundle's own.",
+    )
     data_dir: Path = Field(
         Path("var"),
         description="Folder of the pictures received, the previews and the embedded database.",

@@ -58,6 +58,10 @@ def triage(
         float | None,
         typer.Option(help="The patients' age in years, where the files lack it.", min=0, max=120),
     ] = None,
+    site_calibration: Annotated[
+        Path | None,
+        typer.Option(help="The site's own calibration and thresholds, from `vigil calibrate`."),
+    ] = None,
 ) -> None:
     """Judge radiographs and print them in the order in which they should be read.
 
@@ -75,7 +79,7 @@ def triage(
     if not files:
         typer.echo(f"no picture in {', '.join(map(str, paths))}", err=True)
         raise typer.Exit(1)
-    triager = Triager.load(bundle or default_bundle())
+    triager = Triager.load(bundle or default_bundle(), site_calibration=site_calibration)
     results = ((path, triager.triage(path, age_years=age)) for path in files)
     if as_json:
         for path, result in results:

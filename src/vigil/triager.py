@@ -26,6 +26,7 @@ from vigil.preprocess import least_side_of, onto_picture, to_model_input, unseen
 from vigil.processor import Network, NetworkChoice
 from vigil.radiograph import ImageDescription, LeastSide, Radiograph, View
 from vigil.reading import read_again, read_radiograph
+from vigil.site_calibration import AtSite, SiteCalibration, at_site, load_site_calibration
 from vigil.triage import Decision, Flag, Priority, assign_priority
 
 _log = logging.getLogger(__name__)
@@ -67,6 +68,9 @@ class TriageResult:
         whose map shows no place (:func:`vigil.heat_map.emphasis_of`) has none.
     anatomy
         Lungs, heart and the cardiothoracic ratio; None if the bundle outlines them not.
+    site_calibration
+        Name and digest of the site calibration that was in force, empty without one; a note of
+        the result says so too.
     """
 
     status: Literal["analysed", "not_analysed"]
@@ -86,6 +90,7 @@ class TriageResult:
     radiograph: Radiograph | None = field(default=None, repr=False)
     maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
     anatomy: Anatomy | None = None
+    site_calibration: str = ""
 
     def to_json(self, path: Path | str) -> dict[str, Any]:
         """Return the object that ``vigil triage --json`` prints for a file."""
@@ -107,13 +112,18 @@ class TriageResult:
             answer["cardiothoracic_ratio"] = None if ratio is None else round(ratio, 4)
             if self.anatomy.no_ratio is not None:
                 answer["cardiothoracic_ratio_reason"] = self.anatomy.reason
+        if self.site_calibration:
+            answer["site_calibration"] = self.site_calibration
         if self.code is not None:
             answer["code"] = str(self.code)
         return answer
 
 
 class Triager:
-    """A bundle, ready to judge pictures; safe to share between threads."""
+    """A bundle, ready to judge pictures; safe to share between threads.
+
+    With a site calibration ``bundle`` holds the site's thresholds under the bundle's own digest.
+    """
 
     def __init__(
         self,
@@ -123,8 +133,10 @@ class Triager:
         *,
         for_processing: bool = False,
         least_shown: LeastSide | None = None,
+        site: SiteCalibration | None = None,
     ) -> None:
-        self.bundle = bundle
+        self._site: AtSite | None = None if site is None else at_site(bundle, site)
+        self.bundle = bundle if self._site is None else self._site.bundle
         self._least = least_side_of(bundle.preprocessing)
         self._least_shown = least_shown
         self._for_processing = for_processing
@@ -138,6 +150,11 @@ class Triager:
         """Which of the bundle's networks answers."""
         return self._classifier.network
 
+    @property
+    def site_calibration(self) -> str:
+        """Name and digest of the site calibration in force, empty without one."""
+        return "" if self._site is None else self._site.name
+
     @classmethod
     def load(
         cls,
@@ -147,6 +164,7 @@ class Triager:
         *,
         for_processing: bool = False,
         least_shown: LeastSide | None = None,
+        site_calibration: Path | None = None,
     ) -> Self:
         """Load and check the bundle in a folder.
 
@@ -164,18 +182,23 @@ class Triager:
         least_shown
             How small the pictures in the results may be, for whoever shows them; by default as
             small as the network needs. The scores do not depend on it.
+        site_calibration
+            File of the site's own calibration and thresholds.
 
         Raises
         ------
         BundleError
-            If the bundle is not whole or not made for this software.
+            If the bundle is not whole or not made for this software, or the site calibration
+            cannot be read or was made for another bundle.
         """
+        site = None if site_calibration is None else load_site_calibration(site_calibration)
         return cls(
             load_bundle(folder),
             threads,
             network,
             for_processing=for_processing,
             least_shown=least_shown,
+            site=site,
         )
 
     def triage(self, path: Path, *, age_years: float | None = None) -> TriageResult:
@@ -255,6 +278,9 @@ class Triager:
     def _judge(self, radiograph: Radiograph, age_years: float | None, start: float) -> TriageResult:
         gate.check_pixels(radiograph.pixels, radiograph.shape)
         radiograph, prediction, looks = self._upright(radiograph)
+        if self._site is not None:
+            own = self._site.probabilities(prediction.probabilities, prediction.logits)
+            prediction = replace(prediction, probabilities=own)
         unlike = gate.check_familiar(prediction.unfamiliarity, self.bundle.manifest.unfamiliarity)
         age = radiograph.description.patient_age_years if age_years is None else age_years
         notes = list(radiograph.notes)
@@ -272,6 +298,7 @@ class Triager:
         admitted, withheld = _by_population(
             self.bundle.manifest.findings, radiograph.description, age, looks.child
         )
+        notes.extend(self._site_notes(admitted))
         if not admitted:
             reason = "the bundle has no finding for a patient of this age or for this view"
             is_child = _is_child(age, looks.child)
@@ -288,6 +315,15 @@ class Triager:
             notes.extend(anatomy_notes(anatomy, radiograph.description.view))
         result = self._analysed(radiograph, prediction, admitted, withheld, notes, decision, start)
         return replace(result, anatomy=anatomy)
+
+    def _site_notes(self, admitted: list[FindingSpec]) -> list[str]:
+        """Say which findings the site itself calibrated."""
+        if self._site is None:
+            return []
+        own = [f.label.replace("_", " ") for f in admitted if f.key in self._site.calibrations]
+        if not own:
+            return []
+        return [f"probability and threshold of {', '.join(own)} are those of {self._site.name}"]
 
     def _analysed(
         self,
@@ -306,6 +342,7 @@ class Triager:
             bundle_id=self.bundle.id,
             bundle_digest=self.bundle.digest,
             network=self.network,
+            site_calibration=self.site_calibration,
             findings={f.label: prediction.probabilities[f.key] for f in admitted},
             keys={f.label: f.key for f in admitted},
             flags=decision.flags,
@@ -328,6 +365,7 @@ class Triager:
             bundle_id=self.bundle.id,
             bundle_digest=self.bundle.digest,
             network=self.network,
+            site_calibration=self.site_calibration,
             description=None if radiograph is None else radiograph.description,
             radiograph=radiograph,
             milliseconds=1000 * (time.perf_counter() - start),

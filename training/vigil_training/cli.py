@@ -8,6 +8,7 @@ import typer
 from vigil.errors import ConfigurationError
 from vigil_training.progress import progress as _progress
 from vigil_training.simulation.cli import simulate
+from vigil_training.site.cli import app as calibration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +32,7 @@ def register(app: typer.Typer) -> None:
     app.command()(quantize)
     app.command()(evaluate)
     app.command()(simulate)
+    app.add_typer(calibration, name="calibrate")
 
 
 def train(

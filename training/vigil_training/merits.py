@@ -290,7 +290,8 @@ def _cross_fit(label: str, own: Sequence[Answer], finding: FindingSpec) -> list[
     return [Crossed(float(p), h) for p, h in zip(again, held, strict=True)]
 
 
-def _parts(row: ManifestRow) -> Iterator[tuple[Group, str]]:
+def parts_of(row: ManifestRow) -> Iterator[tuple[Group, str]]:
+    """Yield the sex, the age group and the view that a film belongs to, where they are known."""
     if row.sex:
         yield "sex", row.sex
     if row.age_years is not None:
@@ -309,8 +310,8 @@ def part_figures(
     That is with at least ``LEAST_PATIENTS`` positive and as many negative patients.
     """
     said = [answer for answer in answers if label in answer.probabilities]
-    for group, part in sorted({part for answer in said for part in _parts(answer.row)}):
-        scores = scores_of(label, [a for a in said if (group, part) in _parts(a.row)])
+    for group, part in sorted({part for answer in said for part in parts_of(answer.row)}):
+        scores = scores_of(label, [a for a in said if (group, part) in parts_of(a.row)])
         if _tells_enough(scores):
             found = merits(label, source, scores, samples)
             yield PartFigures(**found.model_dump(), group=group, part=part)

@@ -205,7 +205,10 @@ def _facts(
         raise typer.BadParameter("expected --priority beside --finding")
     if priority is None:
         folder = settings.bundle or default_bundle()
-        result = Triager.load(folder, settings.analysis_threads).triage(file)
+        triager = Triager.load(
+            folder, settings.analysis_threads, site_calibration=settings.site_calibration
+        )
+        result = triager.triage(file)
         priority = result.priority
         findings = tuple(flag.label for flag in result.flags)
     return StudyFacts(
