@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vigil.errors import ConfigurationError
+from vigil_training.data_sets.cli import app as data_sets
 from vigil_training.progress import progress as _progress
 from vigil_training.simulation.cli import simulate
 from vigil_training.site.cli import app as calibration
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.command()(simulate)
     app.add_typer(calibration, name="calibrate")
+    app.add_typer(data_sets, name="data")
 
 
 def train(

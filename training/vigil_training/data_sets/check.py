@@ -1,0 +1,218 @@
+"""Refuses what would leak between training and judging.
+
+A leak is a patient on two sides, a film on two sides (the same picture, or a copy that was encoded
+anew), a source whose official split was mixed with a drawn one, or two sources that share films
+and are split apart.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from vigil_training.data_sets.near_copies import Looks, copies, look_at_all
+from vigil_training.data_sets.sets import OVERLAPS, SETS
+from vigil_training.figures import Figures
+from vigil_training.manifest import ManifestRow
+from vigil_training.split import side_of_row
+
+_SHOWN = 5
+_OFFICIAL = frozenset(name for name, one in SETS.items() if one.official_split)
+_WITH_TEST_PART = frozenset({"nih", "vindr-cxr", "vindr-pcxr"})
+"""Sets whose official training part has no validation films: these are drawn from it."""
+
+
+class Finding(Figures):
+    """One thing that was found: ``leak`` refuses the manifest, else it is a warning."""
+
+    leak: bool
+    what: str
+    rows: tuple[str, ...]
+    """Where, at most five."""
+    advice: str
+
+
+class Checked(Figures):
+    """What ``vigil data check`` found."""
+
+    rows: int
+    sides: dict[str, int]
+    findings: tuple[Finding, ...]
+
+    @property
+    def leaks(self) -> int:
+        """How many findings refuse the manifest."""
+        return sum(finding.leak for finding in self.findings)
+
+
+def check(
+    manifests: Sequence[tuple[Path, Sequence[ManifestRow]]],
+    *,
+    split_seed: int,
+    validation_fraction: float,
+    pictures: bool = True,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Checked:
+    """Look for leaks in one manifest or between several.
+
+    Parameters
+    ----------
+    manifests
+        Each file with its rows as :func:`read_manifest` gave them: what it refuses is not here.
+    split_seed, validation_fraction
+        How the run will draw validation patients where the manifest fixes no side.
+    pictures
+        Whether the pictures are read and compared; without, copies are not found.
+    progress
+        Called with the pictures read and their total.
+    """
+    rows = [(path.name, row) for path, own in manifests for row in own]
+    sides = [side_of_row(row, split_seed, validation_fraction) for _, row in rows]
+    findings = [
+        *_patients(rows, sides),
+        *_listed_twice(rows, sides),
+        *_mixed_splits(rows),
+        *_overlaps(rows, sides),
+        *_one_sided(rows),
+    ]
+    if pictures:
+        looks = look_at_all([row.path for _, row in rows], progress)
+        findings += [*_broken(rows, looks), *_copies(rows, sides, looks)]
+    return Checked(
+        rows=len(rows), sides=dict(sorted(Counter(sides).items())), findings=tuple(findings)
+    )
+
+
+_Rows = Sequence[tuple[str, ManifestRow]]
+
+
+def _where(rows: _Rows, places: Sequence[int]) -> tuple[str, ...]:
+    return tuple(f"{rows[place][0]}, row {rows[place][1].number}" for place in places[:_SHOWN])
+
+
+def _patients(rows: _Rows, sides: Sequence[str]) -> Iterator[Finding]:
+    seen: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    for place, (_, row) in enumerate(rows):
+        seen[row.source, row.patient_id].setdefault(sides[place], place)
+    for (source, patient), places in seen.items():
+        if len(places) > 1:
+            yield Finding(
+                leak=True,
+                what=f"patient {patient} of {source} is on the sides {', '.join(sorted(places))}",
+                rows=_where(rows, list(places.values())),
+                advice="give all films of a patient one split",
+            )
+
+
+def _listed_twice(rows: _Rows, sides: Sequence[str]) -> Iterator[Finding]:
+    """A picture may stand in two manifests; on two sides it leaks."""
+    seen: dict[Path, list[int]] = defaultdict(list)
+    for place, (_, row) in enumerate(rows):
+        seen[row.path.resolve()].append(place)
+    for path, places in seen.items():
+        if len(places) > 1:
+            apart = len({sides[place] for place in places}) > 1
+            yield Finding(
+                leak=apart,
+                what=f"{path.name} is listed {len(places)} times"
+                + (", on two sides" if apart else ""),
+                rows=_where(rows, places),
+                advice="keep one row of it",
+            )
+
+
+def _mixed_splits(rows: _Rows) -> Iterator[Finding]:
+    """A source with an official split that only some of its rows carry."""
+    given: dict[str, dict[str, int]] = defaultdict(dict)
+    for place, (_, row) in enumerate(rows):
+        given[row.source].setdefault(row.split or "none", place)
+    for source, places in given.items():
+        splits = set(places)
+        first = next(iter(places.values()))
+        if splits == {"none"} and source in _OFFICIAL:
+            yield Finding(
+                leak=False,
+                what=f"{source} has an official split, which these rows do not carry",
+                rows=_where(rows, [first]),
+                advice="import it anew with `vigil data import`; figures on these rows cannot be "
+                "compared with published ones, and a model trained elsewhere on the official "
+                "training part may know them",
+            )
+        elif "none" in splits and len(splits) > 1 and splits != {"none", "test"}:
+            yield Finding(
+                leak=True,
+                what=f"{source} mixes a fixed split ({', '.join(sorted(splits - {'none'}))}) with "
+                "rows that would be drawn at random",
+                rows=_where(rows, list(places.values())),
+                advice="give every row of the source its split, or none",
+            )
+        elif splits == {"none", "test"} and source in _OFFICIAL - _WITH_TEST_PART:
+            yield Finding(
+                leak=True,
+                what=f"{source} has an official validation part, but its training rows are open",
+                rows=_where(rows, list(places.values())),
+                advice="import it anew with `vigil data import`",
+            )
+
+
+def _overlaps(rows: _Rows, sides: Sequence[str]) -> Iterator[Finding]:
+    by_name: dict[str, list[int]] = defaultdict(list)
+    for place, (_, row) in enumerate(rows):
+        by_name[row.source.removesuffix("-own-split")].append(place)
+    for pair, why in OVERLAPS:
+        one, other = (by_name.get(name, []) for name in pair)
+        if not one or not other or len({sides[place] for place in (*one, *other)}) == 1:
+            continue
+        yield Finding(
+            leak=True,
+            what=f"{' and '.join(pair)} share films ({why}) and are split apart",
+            rows=_where(rows, [one[0], other[0]]),
+            advice="take one of them, or leave the films of one out of the other",
+        )
+
+
+def _one_sided(rows: _Rows) -> Iterator[Finding]:
+    """A label of which a source has only positives, or only negatives, teaches the hospital."""
+    seen: dict[tuple[str, str], set[bool]] = defaultdict(set)
+    first: dict[tuple[str, str], int] = {}
+    for place, (_, row) in enumerate(rows):
+        for label in row.label_scope:
+            seen[row.source, label].add(label in row.labels)
+            first.setdefault((row.source, label), place)
+    for (source, label), values in sorted(seen.items()):
+        if len(values) == 1 and values == {True}:
+            yield Finding(
+                leak=False,
+                what=f"every film of {source} that is known for {label} has it",
+                rows=_where(rows, [first[source, label]]),
+                advice="a network would learn the hospital: add films of the same source without "
+                "it; runs leave such a label of such a source out",
+            )
+
+
+def _broken(rows: _Rows, looks: Looks) -> Iterator[Finding]:
+    if looks.broken:
+        reasons = Counter(reason for reason in looks.broken.values())
+        yield Finding(
+            leak=False,
+            what=f"{len(looks.broken)} pictures cannot be read ("
+            + "; ".join(f"{reason}: {count}" for reason, count in reasons.most_common(3))
+            + ")",
+            rows=_where(rows, sorted(looks.broken)),
+            advice="fetch them anew, or take their rows out",
+        )
+
+
+def _copies(rows: _Rows, sides: Sequence[str], looks: Looks) -> Iterator[Finding]:
+    train = [place for place, side in enumerate(sides) if side == "train"]
+    val = [place for place, side in enumerate(sides) if side == "val"]
+    test = [place for place, side in enumerate(sides) if side == "test"]
+    for one, other in ((train, [*val, *test]), (val, test)):
+        for copy in copies(looks, (one, other)):
+            names = [f"{rows[place][1].source} {sides[place]}" for place in copy[:2]]
+            yield Finding(
+                leak=True,
+                what=f"the same film on two sides: {names[0]} and {names[1]} (alike "
+                f"{copy.correlation:.2f})",
+                rows=_where(rows, copy[:2]),
+                advice="leave the training one out, or give both one split",
+            )
