@@ -16,6 +16,7 @@ from pydicom import uid
 
 _SOC, _EOC = b"\xff\x4f", b"\xff\xd9"
 _SIZ, _COD, _COC, _SOT = 0xFF51, 0xFF52, 0xFF53, 0xFF90
+_LONGEST_PADDING = 1024
 _MOST_TILES = 4096
 _MOST_SCANS = 64
 # Start of frame in JPEG (ITU-T T.81 B.1.1.3) and JPEG-LS (T.87 C.1.1); what lies between them in
@@ -127,6 +128,16 @@ def is_whole(stream: bytes, header: Jpeg2000Header) -> bool:
 def is_cut_off(stream: bytes) -> bool:
     """Return whether a JPEG 2000 codestream ends within a tile-part, by the length it declares."""
     return any(part.end > len(stream) for part in _tile_parts(stream))
+
+
+def has_end(syntax: str, stream: bytes) -> bool:
+    """Return whether a codestream has its end marker, if it is of a kind that has one.
+
+    libjpeg-turbo makes up what a JPEG lacks that was cut off, and says nothing. EOI of JPEG and
+    JPEG-LS (ITU-T T.81 B.2.1) and EOC of JPEG 2000 (ISO/IEC 15444-1 A.4.4) are the same bytes;
+    some senders pad behind them.
+    """
+    return syntax not in _JPEG | _JPEG_2000 or _EOC in stream[-_LONGEST_PADDING:]
 
 
 def declared_size(syntax: str, stream: bytes) -> tuple[int, int] | None:

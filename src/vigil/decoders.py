@@ -20,6 +20,7 @@ from pydicom.pixels.decoders.base import Decoder, DecodeRunner, get_decoder
 from rle.rle import decode_frame as decode_rle
 
 from vigil.codestream import Jpeg2000Header
+from vigil.htj2k import decode_htj2k
 
 _LABEL = "vigil-imagecodecs"
 
@@ -35,9 +36,7 @@ _CODECS: dict[str, Callable[[bytes], Any]] = {
     ),
     **dict.fromkeys((uid.JPEGLSLossless, uid.JPEGLSNearLossless), imagecodecs.jpegls_decode),
     **dict.fromkeys((uid.JPEG2000Lossless, uid.JPEG2000), imagecodecs.jpeg2k_decode),
-    **dict.fromkeys(
-        (uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K), imagecodecs.htj2k_decode
-    ),
+    **dict.fromkeys((uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K), decode_htj2k),
 }
 
 # What reads the file if the first one cannot: another implementation is often more forgiving.
@@ -172,7 +171,7 @@ def decode_low_pass(
     size = -(-header.rows // step), -(-header.columns // step)
     try:
         if syntax in HTJ2K_SYNTAXES and header.bits > 8 and bits_stored <= _MOST_UNBOUNDED_BITS:
-            samples = np.asarray(imagecodecs.htj2k_decode(frame, skipres=halvings))
+            samples = np.asarray(decode_htj2k(frame, skipres=halvings))
             values = samples.view(np.int16).clip(0).view(np.uint16)
         else:
             values = _decode_with_openjpeg(frame, header, halvings, size)

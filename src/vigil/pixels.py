@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, uid
 from pydicom.encaps import get_frame
 
-from vigil.codestream import declared_size, is_cut_off, is_whole, read_jpeg2000_header
+from vigil.codestream import declared_size, has_end, is_cut_off, is_whole, read_jpeg2000_header
 from vigil.decoders import (
     HTJ2K_SYNTAXES,
     LOW_PASS_SYNTAXES,
@@ -165,7 +165,7 @@ def _check_frame(syntax: uid.UID, frame: bytes, description: ImageDescription) -
         declared = declared_size(syntax, frame)
     except ValueError as error:
         raise ImageRefused(RefusalCode.PIXELS_CORRUPT, str(error)) from error
-    if syntax in HTJ2K_SYNTAXES and is_cut_off(frame):
+    if not has_end(syntax, frame) or (syntax in HTJ2K_SYNTAXES and is_cut_off(frame)):
         reason = f"the {syntax.name} pixel data is incomplete"
         raise ImageRefused(RefusalCode.PIXELS_CORRUPT, reason)
     if declared is not None and declared != (description.rows, description.columns):
