@@ -54,14 +54,17 @@ def search_series(
     """Search series, of all studies or of one (QIDO-RS)."""
     conditions, ignored = _conditions(request, STUDY_KEYS | SERIES_KEYS)
     query = _below(
-        select(func.min(Instance.id), func.count()).join(Study), conditions, study_instance_uid
+        select(func.min(Instance.id), func.count(), func.count(Instance.removed_at)).join(Study),
+        conditions,
+        study_instance_uid,
     )
     query = query.group_by(Instance.study_id, Instance.series_instance_uid)
     with _service(request).store.reading() as session:
         page = query.order_by(func.min(Instance.id)).offset(offset).limit(limit + 1)
         rows = session.execute(page).all()
         found = [
-            _series(request, session.get_one(Instance, row[0]), row[1]) for row in rows[:limit]
+            _series(request, session.get_one(Instance, first), count, is_online=removed < count)
+            for first, count, removed in rows[:limit]
         ]
     return _answer(found, ignored, more=len(rows) > limit)
 
@@ -204,12 +207,12 @@ def study_url(request: Request, study_instance_uid: str) -> str:
     return f"{request.base_url}dicomweb/studies/{study_instance_uid}"
 
 
-def _study_part(request: Request, study: Study) -> Json:
+def _study_part(request: Request, study: Study, *, is_online: bool) -> Json:
     return {
         **json_element("StudyDate", study.study_date),
         **json_element("StudyTime", study.study_time),
         **json_element("AccessionNumber", study.accession_number),
-        **json_element("InstanceAvailability", "ONLINE"),
+        **json_element("InstanceAvailability", "ONLINE" if is_online else "UNAVAILABLE"),
         **json_element("ReferringPhysicianName"),
         **json_element("StudyDescription", study.study_description),
         **json_element("RetrieveURL", study_url(request, study.study_instance_uid)),
@@ -225,21 +228,25 @@ def _study_part(request: Request, study: Study) -> Json:
 def _study(request: Request, session: Session, study: Study) -> Json:
     mine = Instance.study_id == study.id
     modalities = session.scalars(select(Instance.modality).where(mine).distinct()).all()
-    series, instances = session.execute(
-        select(func.count(func.distinct(Instance.series_instance_uid)), func.count()).where(mine)
+    series, instances, removed = session.execute(
+        select(
+            func.count(func.distinct(Instance.series_instance_uid)),
+            func.count(),
+            func.count(Instance.removed_at),
+        ).where(mine)
     ).one()
     return {
-        **_study_part(request, study),
+        **_study_part(request, study, is_online=removed < instances),
         **json_element("ModalitiesInStudy", *sorted(modalities)),
         **json_element("NumberOfStudyRelatedSeries", series),
         **json_element("NumberOfStudyRelatedInstances", instances),
     }
 
 
-def _series(request: Request, first: Instance, instances: int) -> Json:
+def _series(request: Request, first: Instance, instances: int, *, is_online: bool) -> Json:
     url = f"{study_url(request, first.study.study_instance_uid)}/series/{first.series_instance_uid}"
     return {
-        **_study_part(request, first.study),
+        **_study_part(request, first.study, is_online=is_online),
         **json_element("Modality", first.modality),
         **json_element("SeriesInstanceUID", first.series_instance_uid),
         **json_element("NumberOfSeriesRelatedInstances", instances),
@@ -252,7 +259,7 @@ def _instance(request: Request, row: Instance) -> Json:
     study = study_url(request, row.study.study_instance_uid)
     url = f"{study}/series/{row.series_instance_uid}/instances/{row.sop_instance_uid}"
     return {
-        **_study_part(request, row.study),
+        **_study_part(request, row.study, is_online=row.removed_at is None),
         **json_element("Modality", row.modality),
         **json_element("SeriesInstanceUID", row.series_instance_uid),
         **json_element("SOPClassUID", row.sop_class_uid),

@@ -56,6 +56,13 @@ class NotAcceptable(VigilError):
     http_status = 406
 
 
+class ResourceGone(VigilError):
+    """What was held was removed by rule; the message says when and by which."""
+
+    code = "RESOURCE_GONE"
+    http_status = 410
+
+
 class RequestMalformed(VigilError):
     """A frame list or viewport that is none."""
 
@@ -81,7 +88,10 @@ def retrieve(
     sop_instance_uid: str = "",
 ) -> Response:
     """Return the objects of a study, a series, or one (WADO-RS)."""
-    rows = _find(request, study_instance_uid, series_instance_uid, sop_instance_uid)
+    found = _find(request, study_instance_uid, series_instance_uid, sop_instance_uid)
+    rows = _held(found)
+    # Some of what was asked for was removed by rule (PS3.2 table N.7-92).
+    status = 200 if len(rows) == len(found) else 206
     accepted = [a for a in _accepted(request) if a.media_type in (_DICOM, "*/*")]
     if not accepted:
         raise NotAcceptable(f"expected {_DICOM} to be acceptable")
@@ -91,7 +101,7 @@ def retrieve(
     folder = _service(request).settings.data_dir
     if len(rows) == 1 and not any(a.is_multipart or a.media_type == "*/*" for a in accepted):
         parts = _dicom_part(folder / rows[0].file_path, rows[0].transfer_syntax_uid, wanted)
-        return StreamingResponse(parts, media_type=_DICOM)
+        return StreamingResponse(parts, status, media_type=_DICOM)
     # What cannot be given is found out before the first byte has gone.
     for row in rows:
         _check_convertible(row, wanted)
@@ -99,7 +109,7 @@ def retrieve(
         (_DICOM, _dicom_part(folder / row.file_path, row.transfer_syntax_uid, wanted))
         for row in rows
     )
-    return _multipart(_DICOM, bodies)
+    return _multipart(_DICOM, bodies, status)
 
 
 @router.get(_STUDY + "/metadata")
@@ -125,7 +135,7 @@ def retrieve_frames(
     frames: str,
 ) -> Response:
     """Return frames, numbered from 1, as stored or decoded (WADO-RS)."""
-    [row] = _find(request, study_instance_uid, series_instance_uid, sop_instance_uid)
+    [row] = _held(_find(request, study_instance_uid, series_instance_uid, sop_instance_uid))
     try:
         numbers = [int(number) for number in frames.split(",")]
     except ValueError:
@@ -156,7 +166,7 @@ def retrieve_rendered(
     viewport: str = "",
 ) -> Response:
     """Return the picture through its display pipeline, as JPEG or PNG (WADO-RS)."""
-    [row] = _find(request, study_instance_uid, series_instance_uid, sop_instance_uid)
+    [row] = _held(_find(request, study_instance_uid, series_instance_uid, sop_instance_uid))
     kinds = [a.media_type for a in _accepted(request)]
     as_png = "image/png" in kinds and "image/jpeg" not in kinds
     if not as_png and not {"image/jpeg", "image/*", "*/*"} & set(kinds):
@@ -193,6 +203,16 @@ def _find(request: Request, study: str, series: str, instance: str) -> Sequence[
     if not rows:
         raise ResourceUnknown("nothing is held under these UIDs")
     return rows
+
+
+def _held(rows: Sequence[Instance]) -> list[Instance]:
+    """Return those whose pixels are held still."""
+    held = [row for row in rows if row.removed_at is None]
+    if not held:
+        gone = rows[0]
+        when = f"{gone.removed_at:%Y-%m-%d}"
+        raise ResourceGone(f"the original was removed on {when}: {gone.removal_reason}")
+    return held
 
 
 def _accepted(request: Request) -> list[_Accepted]:
@@ -322,7 +342,7 @@ def _metadata(request: Request, row: Instance) -> dict[str, Any]:
     metadata: dict[str, Any] = dataset.to_json_dict(suppress_invalid_tags=True)
     metadata["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}
     metadata["00083002"] = {"vr": "UI", "Value": [row.transfer_syntax_uid]}
-    if "Rows" in dataset:
+    if "Rows" in dataset and row.removed_at is None:
         metadata["7FE00010"] = {"vr": "OW", "BulkDataURI": f"{url}/frames/1"}
     return metadata
 
@@ -340,7 +360,9 @@ def _longer_side(viewport: str, rows: int, columns: int) -> int:
     return max(1, round(max(rows, columns) * min(width / columns, height / rows)))
 
 
-def _multipart(media_type: str, parts: Iterable[tuple[str, Iterable[bytes]]]) -> Response:
+def _multipart(
+    media_type: str, parts: Iterable[tuple[str, Iterable[bytes]]], status: int = 200
+) -> Response:
     boundary = uuid.uuid4().hex
 
     def body() -> Iterator[bytes]:
@@ -351,4 +373,4 @@ def _multipart(media_type: str, parts: Iterable[tuple[str, Iterable[bytes]]]) ->
         yield f"--{boundary}--\r\n".encode()
 
     kind = f'multipart/related; type="{media_type}"; boundary={boundary}'
-    return StreamingResponse(body(), media_type=kind)
+    return StreamingResponse(body(), status, media_type=kind)

@@ -163,6 +163,8 @@ class Intake:
             recorded = self._store.find(header, sha256)
             if recorded is None:
                 recorded = self._keep(staged, header, sha256, source)
+            elif recorded.outcome is Outcome.REPEATED and recorded.is_removed:
+                self._restore(staged, recorded, sha256)
             elif recorded.outcome is Outcome.REPEATED:
                 place = self._data_dir / recorded.file_path
                 self._mend(staged, place, recorded.instance_id)
@@ -289,6 +291,20 @@ class Intake:
         task = self._store.reopen(instance_id)
         if task is not None:
             self._on_accepted(task)
+
+    def _restore(self, staged: Path, recorded: Recorded, sha256: str) -> None:
+        """Keep the bytes of an object again that were removed by rule: it is acknowledged.
+
+        In a place of its own, so that a removal that is still under way does not meet them.
+        """
+        place = self._originals / sha256[:2] / f"{staged.stem}.dcm"
+        _move_durably(staged, place)
+        file_path = place.relative_to(self._data_dir).as_posix()
+        if self._store.restore(recorded.instance_id, file_path):
+            _remove(self._data_dir / recorded.file_path)
+            log.info("original_kept_again", instance=recorded.instance_id)
+        else:
+            _remove(place)  # another sender was faster by a moment
 
     def _remove_unrecorded(self, header: Header, sha256: str, place: Path) -> None:
         """Remove bytes that surely have no row; where the database is silent, they stay."""

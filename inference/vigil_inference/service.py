@@ -23,6 +23,7 @@ from vigil_inference.nodes import Heart, ModelNews
 from vigil_inference.operations.metrics import Metrics, Standing
 from vigil_inference.pictures import PictureStore, least_shown
 from vigil_inference.repeated import Repeated
+from vigil_inference.retention import Retention
 from vigil_inference.sender import parse_peer
 from vigil_inference.settings import Settings
 from vigil_inference.storage_commitment import CommitmentProvider
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _SWEEP_SECONDS = 600.0
+_RETENTION_SECONDS = 60.0
 
 
 class Service:
@@ -117,6 +119,13 @@ class Service:
         self.delivery = Delivery(
             self.store, self.leases, self.pictures, settings, listens=has_doors
         )
+        self.retention = Retention(
+            self.store, settings, lambda uid: self.hub.publish(StudyChanged(uid))
+        )
+        self._retention: Repeated | None = None
+        self._was_finished = False
+        if self.retention.has_rules:
+            self._retention = Repeated("retention", self._retain, _RETENTION_SECONDS)
         self.heart = Heart(
             self.store,
             self.leases,
@@ -151,6 +160,8 @@ class Service:
             self._remote.start()
         self.analysis.start()
         self.delivery.start()
+        if self._retention is not None:
+            self._retention.start()
         if self.has_doors:
             self._sweeper.start()
             if self._watch is not None:
@@ -165,6 +176,8 @@ class Service:
                 self._watch.stop()
             self.commitment.stop()
             self._sweeper.stop()
+        if self._retention is not None:
+            self._retention.stop()
         self.hub.close()
         self.analysis.stop()
         self.delivery.stop()
@@ -183,6 +196,12 @@ class Service:
     def _sweep_spool(self) -> None:
         if swept := self.intake.sweep_spool():
             log.warning("spool_swept", files=swept)
+
+    def _retain(self) -> None:
+        if not self._was_finished:
+            self.retention.finish()
+            self._was_finished = True
+        self.retention.apply()
 
     def checks(self) -> dict[str, str]:
         """Return each part's state: "ok" or what is wrong with it."""

@@ -209,6 +209,24 @@ class Settings(BaseSettings):
         description="After this long a result that its destination took but does not hold is sent "
         "again.",
     )
+    retention_originals_days: float | None = Field(
+        None,
+        ge=0,
+        description="The pixels of originals are removed this long after the delivery of their "
+        "study's results was proved. Left out: never by age.",
+    )
+    retention_results_days: float | None = Field(
+        None,
+        ge=0,
+        description="A result's file is removed this long after its delivery was proved. Left out: "
+        "never by age.",
+    )
+    retention_free_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="With less free space in `data_dir` than this, originals and then results go "
+        "before their time, if their delivery was proved; more than `storage_reserve_bytes`.",
+    )
     dicom_commitment_port: _Port | None = Field(
         None,
         description="Port for the storage commitment reports of destinations. Left out: none.",
@@ -232,6 +250,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"database_url: {error}") from error
         if self.dicom_require_tls and self.dicom_tls_certificate is None:
             raise ValueError("dicom_require_tls: expected dicom_tls_certificate beside it")
+        if (
+            self.retention_free_bytes is not None
+            and self.retention_free_bytes <= self.storage_reserve_bytes
+        ):
+            raise ValueError(
+                "retention_free_bytes: expected more than storage_reserve_bytes, where nothing is "
+                "received any more"
+            )
         check_routes(tuple(self.destinations), tuple(self.delivery_rules))
         if self.dicom_commitment_port is None and any(
             destination.proof == "storage-commitment" for destination in self.destinations

@@ -94,7 +94,7 @@ def failure_reasons(
     reasons = {}
     for reference in references:
         row = held.get(reference.sop_instance_uid)
-        if row is None:
+        if row is None or row.removed_at is not None:
             reasons[reference] = _NO_SUCH_INSTANCE
         elif row.sop_class_uid != reference.sop_class_uid:
             reasons[reference] = _CLASS_INSTANCE_CONFLICT

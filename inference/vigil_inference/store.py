@@ -70,6 +70,8 @@ class Recorded:
     instance_id: int
     study_instance_uid: str
     file_path: str
+    is_removed: bool = False
+    """Whether its bytes were removed by rule."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,29 @@ class Store:
             )
             self._announce_by_id(session, study_id)
 
+    def restore(self, instance_id: int, file_path: str) -> bool:
+        """Record that a removed picture's bytes came again, and where they are now.
+
+        Returns
+        -------
+        bool
+            False if it is not removed: another sender was faster.
+        """
+        with self.writing() as session:
+            study_id = session.scalar(
+                update(Instance)
+                .where(Instance.id == instance_id, Instance.removed_at.is_not(None))
+                .values(
+                    file_path=file_path,
+                    stored_at=self.now(),
+                    removed_at=None,
+                    removal_reason="",
+                )
+                .returning(Instance.study_id)
+            )
+            self._announce_by_id(session, study_id)
+            return study_id is not None
+
     def waiting(self) -> list[Task]:
         """Return the pictures that wait for analysis, those that never failed first."""
         statement = (
@@ -299,7 +324,13 @@ class Store:
 
 def _held(session: Session, header: Header, sha256: str) -> Recorded | None:
     row = session.execute(
-        select(Instance.id, Instance.sha256, Instance.file_path, Study.study_instance_uid)
+        select(
+            Instance.id,
+            Instance.sha256,
+            Instance.file_path,
+            Instance.removed_at,
+            Study.study_instance_uid,
+        )
         .join(Study, Study.id == Instance.study_id)
         .where(Instance.sop_instance_uid == header.sop_instance_uid)
     ).one_or_none()
@@ -311,7 +342,9 @@ def _held(session: Session, header: Header, sha256: str) -> Recorded | None:
         outcome = Outcome.DIFFERS
     else:
         outcome = Outcome.OTHER_STUDY
-    return Recorded(outcome, row.id, row.study_instance_uid, row.file_path)
+    return Recorded(
+        outcome, row.id, row.study_instance_uid, row.file_path, row.removed_at is not None
+    )
 
 
 def _add(session: Session, arrival: Arrival) -> Recorded:

@@ -42,6 +42,13 @@ class ResultsUnavailable(VigilError):
     http_status = 409
 
 
+class ResultsRemoved(VigilError):
+    """A study's results were delivered, and their files were removed by rule since."""
+
+    code = "RESULTS_REMOVED"
+    http_status = 410
+
+
 @dataclass(frozen=True)
 class LastRelease:
     """The latest release of a study's results.
@@ -123,6 +130,8 @@ def read_study_objects(
     ------
     ResultsUnavailable
         As :func:`build_study_objects`, or if what was released is not on the disk any more.
+    ResultsRemoved
+        If what was released was removed by rule.
     """
     with store.reading() as session:
         rows = session.scalars(
@@ -160,6 +169,11 @@ def _released(session: Session, latest: LastRelease) -> list[ResultObject]:
 
 
 def _read_kept(row: ResultObject, data_dir: Path) -> StudyObject:
+    if row.removed_at is not None:
+        raise ResultsRemoved(
+            f"the file was removed on {row.removed_at:%Y-%m-%d}: {row.removal_reason}; the "
+            "destinations hold it"
+        )
     try:
         content = (data_dir / row.file_path).read_bytes()
     except OSError as error:

@@ -139,6 +139,10 @@ class InstanceView(_View):
     conflicts: int = Field(
         description="How often other bytes came under its UID; the first are kept."
     )
+    removed_at: datetime | None = Field(
+        description="When its pixels were removed by rule; None while they are held."
+    )
+    removal_reason: str
     state: State
     code: str | None
     reason: str

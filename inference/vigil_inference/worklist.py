@@ -308,6 +308,8 @@ def _instance(item: Instance, status: ModelStatus, *, heat_maps: bool) -> Instan
         door=item.door,
         size_bytes=item.size_bytes,
         conflicts=item.conflicts,
+        removed_at=item.removed_at,
+        removal_reason=item.removal_reason,
         state=State(item.state),
         code=code,
         reason=reason,

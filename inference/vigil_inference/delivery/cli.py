@@ -183,7 +183,10 @@ def _say(changed: list[int], selection: "Selection", what: str, also: int = 0) -
     typer.echo(f"{len(changed)} {what}")
     left = [str(number) for number in selection.ids if number not in changed]
     if left:
-        typer.echo(f"left as they are: {', '.join(left)} (unknown, ended, or being sent)", err=True)
+        typer.echo(
+            f"left as they are: {', '.join(left)} (unknown, ended, being sent, or removed)",
+            err=True,
+        )
     if left or not (changed or also):
         raise typer.Exit(1)
 

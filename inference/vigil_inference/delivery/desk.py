@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, exists, func, select, update
 
 from vigil_inference.delivery.ledger import changed
 from vigil_inference.delivery.states import DeliveryState
@@ -59,14 +59,19 @@ class Desk:
         """Send again, from now on and for the whole time; return which.
 
         Without ids only what failed or was cancelled. By its id also what waits, which is then due
-        now, and what arrived, which is then sent once more. What is being sent is left alone.
+        now, and what arrived, which is then sent once more. What is being sent is left alone, and
+        what cannot be sent since its file was removed by rule.
         """
         states: tuple[DeliveryState, ...] = _ENDED
         if selection.ids:
             states = (*_ENDED, DeliveryState.PENDING, DeliveryState.SENT, DeliveryState.DELIVERED)
+        removed = exists().where(
+            ResultObject.id == Delivery.result_object_id, ResultObject.removed_at.is_not(None)
+        )
         return self._set_aside(
             selection,
             states,
+            ~removed.correlate(Delivery),
             state=DeliveryState.PENDING.value,
             due_at=self._store.now(),
             attempts=0,
@@ -140,7 +145,11 @@ class Desk:
             )
 
     def _set_aside(
-        self, selection: Selection, states: Sequence[DeliveryState], **values: object
+        self,
+        selection: Selection,
+        states: Sequence[DeliveryState],
+        *conditions: ColumnElement[bool],
+        **values: object,
     ) -> list[int]:
         now = self._store.now()
         with self._store.writing() as session:
@@ -158,6 +167,7 @@ class Desk:
                         Delivery.id == delivery_id,
                         Delivery.state.in_([s.value for s in states]),
                         is_free(Delivery, now),
+                        *conditions,
                     )
                     .values(**FREE, **values)
                 )

@@ -361,6 +361,8 @@ def _record_object(session: Session, item: _Kept, result_set_id: int) -> ResultO
         )
         session.add(row)
         session.flush()
+    elif row.sha256 == item.sha256 and row.removed_at is not None:
+        row.removed_at, row.removal_reason = None, ""  # its file was written again just now
     elif row.sha256 != item.sha256:
         # Drawn by another version of a library: under one UID the first bytes are the object.
         log.warning("result_kept_as_first_released", object=row.id)

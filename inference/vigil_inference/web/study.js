@@ -2,7 +2,7 @@
 
 import { outlines, outlinesSwitch } from "./anatomy.js";
 import { ask, make, picturePath } from "./dom.js";
-import { dicomDate, finding, moment, percent, refusal, t } from "./i18n.js";
+import { currentLanguage, dicomDate, finding, moment, percent, refusal, t } from "./i18n.js";
 import { badge, explain, identity, nameOf, refused, standing } from "./parts.js";
 
 const DEFAULT_OPACITY = 60;
@@ -156,7 +156,13 @@ function warnings(study, shown) {
   const said = [];
   if (study.identity_conflict) said.push(t("identity_conflict"));
   if (shown.conflicts) said.push(t("conflict", { n: shown.conflicts }));
-  return said.map((sentence) => make("p.alert", { role: "status" }, sentence));
+  const alerts = said.map((sentence) => make("p.alert", { role: "status" }, sentence));
+  if (shown.removed_at) {
+    const day = new Intl.DateTimeFormat(currentLanguage(), { dateStyle: "medium" });
+    alerts.push(make("p.quiet", { title: shown.removal_reason },
+      t("original_removed", { day: day.format(new Date(shown.removed_at)) })));
+  }
+  return alerts;
 }
 
 /** Whether a picture has not been analysed yet. */
