@@ -144,12 +144,12 @@ class Delivery:
                 due = self._release.due()
             except (SQLAlchemyError, TimeoutError) as error:
                 log.error("release_failed", error=type(error).__name__)
-                due = []
-            for study in due:
-                if self._stopping.is_set():
-                    return
-                self._release_one(study)
-            self._stopping.wait(_LOOK_SECONDS)
+                due = None
+            if due is None:
+                self._stopping.wait(_LOOK_SECONDS)
+            else:
+                # One at a time: a study that becomes critical meanwhile is the next.
+                self._release_one(due)
 
     def _release_one(self, due: DueStudy) -> None:
         try:

@@ -52,7 +52,6 @@ KINDS: dict[str, ResultKind] = {
     SecondaryCaptureImageStorage: "capture",
     KeyObjectSelectionDocumentStorage: "key_objects",
 }
-_MOST_AT_ONCE = 16
 
 
 class Overtaken(Exception):
@@ -101,8 +100,8 @@ class Release:
         self._settings = settings
         self._destinations: Sequence[AnyDestination] = settings.destinations
 
-    def due(self) -> list[DueStudy]:
-        """Return quiet studies whose pictures are all answered, the most urgent first."""
+    def due(self) -> DueStudy | None:
+        """Return the most urgent of the quiet studies whose pictures are all answered."""
         now = self._store.now()
         quiet_since = now - timedelta(seconds=self._settings.result_quiet_seconds)
         stirring = exists().where(
@@ -113,14 +112,13 @@ class Release:
             select(Study.id, Study.study_instance_uid, Study.release_due_at, Study.release_attempts)
             .where(Study.release_due_at <= now, is_free(Study, now), ~stirring)
             .order_by(Study.reading_order, Study.release_due_at)
-            .limit(_MOST_AT_ONCE)
+            .limit(1)
         )
         with self._store.reading() as session:
-            return [
-                DueStudy(study_id, uid, due_at, attempts)
-                for study_id, uid, due_at, attempts in session.execute(statement)
-                if due_at is not None
-            ]
+            row = session.execute(statement).one_or_none()
+        if row is None or row.release_due_at is None:
+            return None
+        return DueStudy(row.id, row.study_instance_uid, row.release_due_at, row.release_attempts)
 
     def release(self, due: DueStudy) -> bool:
         """Build, keep and record a study's results; return whether there was anything new.

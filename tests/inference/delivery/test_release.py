@@ -9,7 +9,13 @@ import pytest
 from pydicom import Dataset, dcmread
 from sqlalchemy import select
 
-from tests.inference.delivery.conftest import Site
+from tests.inference.conftest import FakeModel, MakeFile, Until
+from tests.inference.delivery.conftest import QUICK, Site
+from vigil_inference.delivery.desk import Selection
+from vigil_inference.delivery.states import DeliveryState
+from vigil_inference.intake import Source
+from vigil_inference.service import Service
+from vigil_inference.settings import Settings
 from vigil_inference.tables import Study
 
 StartSite = Callable[..., Site]
@@ -101,3 +107,26 @@ def test_what_no_rule_sends_is_not_built_and_a_later_destination_gets_no_old_stu
     again.receive("0.95")
     [row] = again.wait_for("DELIVERED")
     assert row.study_instance_uid != study
+
+
+def test_the_critical_study_that_came_last_is_released_and_sent_first(
+    tmp_path: Path, share: Path, make_file: MakeFile, until: Until
+) -> None:
+    values = QUICK | {"data_dir": tmp_path / "var", "destinations": [to(share)]}
+    service = Service(Settings(**values), FakeModel())
+    wishes = ["0.1", "0.1", "0.7", "0.1", "0.95"]
+    studies = [
+        service.intake.accept(make_file(wish), Source("C-STORE")).study_instance_uid
+        for wish in wishes
+    ]
+    service.analysis.start()
+    until(lambda: not service.store.waiting())
+    service.delivery.start()
+    desk = service.delivery.desk
+    until(lambda: desk.counts(Selection()) == {DeliveryState.DELIVERED: 5})
+    rows = desk.rows(Selection(), limit=5)
+    service.stop()
+    expected = [studies[4], studies[2], studies[0], studies[1], studies[3]]
+    for moment in ("created_at", "sent_at"):
+        ordered = sorted(rows, key=lambda row: getattr(row, moment))
+        assert [row.study_instance_uid for row in ordered] == expected, moment
