@@ -54,7 +54,7 @@ ACTION_STATUSES = {
 """What an N-ACTION request may be answered with."""
 FAILURE_REASONS = {
     _PROCESSING_FAILURE: "its file is not what was recorded, or other bytes came under its UID too",
-    _NO_SUCH_INSTANCE: "it is not held",
+    _NO_SUCH_INSTANCE: "it is not held, or its pixels were removed by rule",
     _CLASS_INSTANCE_CONFLICT: "it is held, as an object of another SOP class",
 }
 """Why an object is not committed to."""
