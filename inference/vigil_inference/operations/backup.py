@@ -37,12 +37,16 @@ _OWNER_ONLY = 0o600
 
 @dataclass(frozen=True)
 class _Wanted:
-    """A file that the database names: ``table`` and row, and its recorded digest."""
+    """A file that the database names: ``table`` and row, and its recorded digest.
+
+    Of an original that was removed by rule the header is left, which the digest does not speak of.
+    """
 
     path: str
     sha256: str
     table: str
     row_id: int
+    is_removed: bool
 
     def is_whole(self, reader: DigestingReader) -> bool:
         """Return whether what was read is what was recorded."""
@@ -147,9 +151,8 @@ def _write(
                 _add(tar, data_dir / INSTALLATION, INSTALLATION, members)
             for number, item in enumerate(wanted):
                 reader = _add(tar, data_dir / item.path, item.path, members)
-                if reader is None and _was_removed_by_rule(database, copy, item):
-                    continue
-                if reader is None or not item.is_whole(reader):
+                is_whole = reader is not None and item.is_whole(reader)
+                if not (is_whole or item.is_removed or _was_removed_by_rule(database, copy, item)):
                     missing.append(item.path)
                 on_file(number + 1, total)
             for number, name in enumerate(previews, len(wanted)):
@@ -175,10 +178,11 @@ def _write(
 
 
 def _wanted(rows: sqlite3.Connection) -> Iterator[_Wanted]:
-    for table in ("instances", "result_objects"):
-        statement = f"SELECT id, file_path, sha256 FROM {table} WHERE removed_at IS NULL"  # noqa: S608
-        for row_id, path, sha256 in rows.execute(f"{statement} ORDER BY id"):
-            yield _Wanted(path, sha256, table, row_id)
+    for table, condition in (("instances", "1"), ("result_objects", "removed_at IS NULL")):
+        columns = "id, file_path, sha256, removed_at IS NOT NULL"
+        statement = f"SELECT {columns} FROM {table} WHERE {condition} ORDER BY id"  # noqa: S608
+        for row_id, path, sha256, is_removed in rows.execute(statement):
+            yield _Wanted(path, sha256, table, row_id, bool(is_removed))
 
 
 def _one(rows: sqlite3.Connection, statement: str, *values: object) -> int:

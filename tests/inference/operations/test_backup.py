@@ -231,6 +231,42 @@ def test_what_a_rule_removes_meanwhile_is_neither_missing_nor_expected(
     assert found == [("days",), ("",), ("",), ("",)]
 
 
+def test_of_an_original_that_a_rule_removed_the_header_is_kept(
+    filled: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vigil_inference.operations import backup as module
+    from vigil_inference.retention import header_of
+
+    def remove(number: int) -> Path:
+        with sqlite3.connect(filled.data_dir / "vigil.sqlite3") as live:
+            statement = "SELECT file_path FROM instances WHERE id = ?"
+            [path] = live.execute(statement, (number,)).fetchone()
+            live.execute(
+                "UPDATE instances SET removed_at = '2026-11-25', removal_reason = 'days' "
+                "WHERE id = ?",
+                (number,),
+            )
+        live.close()
+        (filled.data_dir / path).write_bytes(header_of(filled.data_dir / path))
+        return Path(path)
+
+    copied = module._copy_database
+
+    def copy_then_remove(database: Path, copy: Path) -> None:
+        copied(database, copy)
+        headers.append(remove(2))
+
+    headers = [remove(1)]  # one before the backup, one while it runs
+    monkeypatch.setattr(module, "_copy_database", copy_then_remove)
+    backup = tmp_path / "vigil.tar"
+    assert write_backup(filled, backup).missing == ()
+    there = elsewhere(filled, tmp_path / "restored")
+    read_backup(there, backup)
+    for path in headers:
+        assert (there.data_dir / path).read_bytes() == (filled.data_dir / path).read_bytes()
+    assert len(list((there.data_dir / "instances").rglob("*.dcm"))) == 4
+
+
 Change = Callable[[str, bytes], bytes | None]
 
 
