@@ -19,7 +19,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import vigil
 from vigil.errors import VigilError
-from vigil_inference import api, dicomweb, dicomweb_query, dicomweb_retrieve
+from vigil_inference import (
+    api,
+    dicomweb,
+    dicomweb_query,
+    dicomweb_rendered,
+    dicomweb_retrieve,
+)
 from vigil_inference.delivery import api as delivery_api
 from vigil_inference.operations import api as operations_api
 from vigil_inference.operations.opening import Opening
@@ -165,7 +171,7 @@ def create_app(settings: Settings, service: Service | Opening | None = None) -> 
     app.add_middleware(Guard)
     app.include_router(operations_api.router)
     app.include_router(api.router)
-    for door in (dicomweb, dicomweb_query, dicomweb_retrieve):
+    for door in (dicomweb, dicomweb_query, dicomweb_retrieve, dicomweb_rendered):
         app.include_router(door.router)
     app.include_router(delivery_api.router)
     _add_error_handlers(app)

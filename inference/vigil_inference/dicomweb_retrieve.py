@@ -1,4 +1,4 @@
-"""WADO-RS: objects that are held, whole, as metadata, as frames and as pictures to look at.
+"""WADO-RS: objects that are held, whole, as metadata and as frames.
 
 (DICOM PS3.18 section 10.4.) An object comes as it was stored unless another transfer syntax is
 asked for; the only one that Vigil makes is Explicit VR Little Endian, which is the default where
@@ -22,10 +22,9 @@ from python_multipart.multipart import parse_options_header
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
-from vigil.dicom import read_dicom
-from vigil.errors import ImageRefused, VigilError
+from vigil.elements import integer
+from vigil.errors import VigilError
 from vigil_inference.dicomweb_query import MEDIA_TYPE, study_url
-from vigil_inference.pictures import encode_jpeg, encode_png, reduce_picture
 from vigil_inference.service import Service
 from vigil_inference.tables import Instance, Study
 
@@ -34,12 +33,11 @@ _DICOM = "application/dicom"
 _INLINE_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024 * 1024
 _LARGEST_DECODED_BYTES = 1024**3
-_LARGEST_SIDE = 4096
 
 router = APIRouter(prefix="/dicomweb", tags=["DICOMweb"], default_response_class=Response)
-_STUDY = "/studies/{study_instance_uid}"
-_SERIES = _STUDY + "/series/{series_instance_uid}"
-_INSTANCE = _SERIES + "/instances/{sop_instance_uid}"
+STUDY = "/studies/{study_instance_uid}"
+SERIES = STUDY + "/series/{series_instance_uid}"
+INSTANCE = SERIES + "/instances/{sop_instance_uid}"
 
 
 class ResourceUnknown(VigilError):
@@ -71,16 +69,27 @@ class RequestMalformed(VigilError):
 
 
 @dataclass(frozen=True)
-class _Accepted:
+class Accepted:
+    """One of the forms that a client takes.
+
+    Attributes
+    ----------
+    media_type
+        Of a part, where it is for a multipart answer.
+    transfer_syntax_uid
+        ``*`` for any, "" where none is named.
+    is_multipart
+        Whether a multipart answer was named.
+    """
+
     media_type: str
     transfer_syntax_uid: str
-    """``*`` for any, "" where none is named."""
     is_multipart: bool
 
 
-@router.get(_STUDY)
-@router.get(_SERIES)
-@router.get(_INSTANCE)
+@router.get(STUDY)
+@router.get(SERIES)
+@router.get(INSTANCE)
 def retrieve(
     request: Request,
     study_instance_uid: str,
@@ -88,17 +97,17 @@ def retrieve(
     sop_instance_uid: str = "",
 ) -> Response:
     """Return the objects of a study, a series, or one (WADO-RS)."""
-    found = _find(request, study_instance_uid, series_instance_uid, sop_instance_uid)
-    rows = _held(found)
+    found = find_instances(request, study_instance_uid, series_instance_uid, sop_instance_uid)
+    rows = held_still(found)
     # Some of what was asked for was removed by rule (PS3.2 table N.7-92).
     status = 200 if len(rows) == len(found) else 206
-    accepted = [a for a in _accepted(request) if a.media_type in (_DICOM, "*/*")]
+    accepted = [a for a in accepted_types(request) if a.media_type in (_DICOM, "*/*")]
     if not accepted:
         raise NotAcceptable(f"expected {_DICOM} to be acceptable")
     wanted = {a.transfer_syntax_uid or str(ExplicitVRLittleEndian) for a in accepted}
     if any(a.media_type == "*/*" for a in accepted):
         wanted.add("*")
-    folder = _service(request).settings.data_dir
+    folder = service_of(request).settings.data_dir
     if len(rows) == 1 and not any(a.is_multipart or a.media_type == "*/*" for a in accepted):
         parts = _dicom_part(folder / rows[0].file_path, rows[0].transfer_syntax_uid, wanted)
         return StreamingResponse(parts, status, media_type=_DICOM)
@@ -112,9 +121,9 @@ def retrieve(
     return _multipart(_DICOM, bodies, status)
 
 
-@router.get(_STUDY + "/metadata")
-@router.get(_SERIES + "/metadata")
-@router.get(_INSTANCE + "/metadata")
+@router.get(STUDY + "/metadata")
+@router.get(SERIES + "/metadata")
+@router.get(INSTANCE + "/metadata")
 def retrieve_metadata(
     request: Request,
     study_instance_uid: str,
@@ -122,11 +131,11 @@ def retrieve_metadata(
     sop_instance_uid: str = "",
 ) -> Response:
     """Return all attributes but the bulk data, as DICOM JSON (WADO-RS)."""
-    rows = _find(request, study_instance_uid, series_instance_uid, sop_instance_uid)
+    rows = find_instances(request, study_instance_uid, series_instance_uid, sop_instance_uid)
     return JSONResponse([_metadata(request, row) for row in rows], media_type=MEDIA_TYPE)
 
 
-@router.get(_INSTANCE + "/frames/{frames}")
+@router.get(INSTANCE + "/frames/{frames}")
 def retrieve_frames(
     request: Request,
     study_instance_uid: str,
@@ -135,19 +144,21 @@ def retrieve_frames(
     frames: str,
 ) -> Response:
     """Return frames, numbered from 1, as stored or decoded (WADO-RS)."""
-    [row] = _held(_find(request, study_instance_uid, series_instance_uid, sop_instance_uid))
+    [row] = held_still(
+        find_instances(request, study_instance_uid, series_instance_uid, sop_instance_uid)
+    )
     try:
         numbers = [int(number) for number in frames.split(",")]
     except ValueError:
         raise RequestMalformed("expected frame numbers such as 1 or 1,2") from None
-    dataset = _read(_service(request).settings.data_dir / row.file_path)
+    dataset = _read(service_of(request).settings.data_dir / row.file_path)
     if "PixelData" not in dataset:
         raise NotAcceptable("the object holds no pixel data")
-    count = int(dataset.get("NumberOfFrames") or 1)
+    count = _frame_count(dataset)
     if not all(1 <= number <= count for number in numbers):
         raise ResourceUnknown(f"the object holds {count} frames")
     syntax = str(dataset.file_meta.TransferSyntaxUID)
-    media_type = _frame_media_type(_accepted(request), UID(syntax))
+    media_type = _frame_media_type(accepted_types(request), UID(syntax))
     if media_type is None:
         syntax, media_type = str(ExplicitVRLittleEndian), _OCTETS
         _decode(dataset)
@@ -156,37 +167,20 @@ def retrieve_frames(
     return _multipart(media_type, ((described, [content[number - 1]]) for number in numbers))
 
 
-@router.get(_INSTANCE + "/rendered")
-@router.get(_INSTANCE + "/frames/1/rendered")
-def retrieve_rendered(
-    request: Request,
-    study_instance_uid: str,
-    series_instance_uid: str,
-    sop_instance_uid: str,
-    viewport: str = "",
-) -> Response:
-    """Return the picture through its display pipeline, as JPEG or PNG (WADO-RS)."""
-    [row] = _held(_find(request, study_instance_uid, series_instance_uid, sop_instance_uid))
-    kinds = [a.media_type for a in _accepted(request)]
-    as_png = "image/png" in kinds and "image/jpeg" not in kinds
-    if not as_png and not {"image/jpeg", "image/*", "*/*"} & set(kinds):
-        raise NotAcceptable("expected image/jpeg or image/png to be acceptable")
-    try:
-        pixels = read_dicom(_service(request).settings.data_dir / row.file_path).pixels
-    except ImageRefused as refusal:
-        raise NotAcceptable(f"the object cannot be rendered: {refusal.reason}") from refusal
-    picture = reduce_picture(pixels, _longer_side(viewport, pixels.shape[0], pixels.shape[1]))
-    if as_png:
-        return Response(encode_png(picture), media_type="image/png")
-    return Response(encode_jpeg(picture), media_type="image/jpeg")
-
-
-def _service(request: Request) -> Service:
+def service_of(request: Request) -> Service:
+    """Return the running service."""
     service: Service = request.app.state.service
     return service
 
 
-def _find(request: Request, study: str, series: str, instance: str) -> Sequence[Instance]:
+def find_instances(request: Request, study: str, series: str, instance: str) -> Sequence[Instance]:
+    """Return what is held of a study, a series or an instance, the first received first.
+
+    Raises
+    ------
+    ResourceUnknown
+        If it is nothing.
+    """
     query = (
         select(Instance)
         .join(Study)
@@ -198,14 +192,14 @@ def _find(request: Request, study: str, series: str, instance: str) -> Sequence[
         query = query.where(Instance.series_instance_uid == series)
     if instance:
         query = query.where(Instance.sop_instance_uid == instance)
-    with _service(request).store.reading() as session:
+    with service_of(request).store.reading() as session:
         rows = session.scalars(query).all()
     if not rows:
         raise ResourceUnknown("nothing is held under these UIDs")
     return rows
 
 
-def _held(rows: Sequence[Instance]) -> list[Instance]:
+def held_still(rows: Sequence[Instance]) -> list[Instance]:
     """Return those whose pixels are held still."""
     held = [row for row in rows if row.removed_at is None]
     if not held:
@@ -215,7 +209,7 @@ def _held(rows: Sequence[Instance]) -> list[Instance]:
     return held
 
 
-def _accepted(request: Request) -> list[_Accepted]:
+def accepted_types(request: Request) -> list[Accepted]:
     """Return what a client accepts; nothing said accepts all (RFC 9110 section 12.5.1)."""
     header = request.query_params.get("accept") or request.headers.get("accept") or "*/*"
     accepted = []
@@ -224,9 +218,7 @@ def _accepted(request: Request) -> list[_Accepted]:
         text = {name.decode().lower(): value.decode("latin-1") for name, value in options.items()}
         is_multipart = kind.lower() == b"multipart/related"
         media_type = text.get("type", "*/*") if is_multipart else kind.decode("latin-1")
-        accepted.append(
-            _Accepted(media_type.lower(), text.get("transfer-syntax", ""), is_multipart)
-        )
+        accepted.append(Accepted(media_type.lower(), text.get("transfer-syntax", ""), is_multipart))
     return accepted
 
 
@@ -264,8 +256,9 @@ def _chunks(path: Path) -> Iterator[bytes]:
 def _decode(dataset: Dataset) -> None:
     """Turn a data set's pixel data into native little endian, in place."""
     syntax = dataset.file_meta.TransferSyntaxUID
-    size = int(dataset.get("NumberOfFrames") or 1) * int(dataset.get("SamplesPerPixel") or 1)
-    size *= dataset.get("Rows", 0) * dataset.get("Columns", 0) * dataset.get("BitsAllocated", 16)
+    size = _frame_count(dataset) * max(1, integer(dataset, "SamplesPerPixel"))
+    for keyword in ("Rows", "Columns", "BitsAllocated"):
+        size *= integer(dataset, keyword)
     if size // 8 > _LARGEST_DECODED_BYTES:
         raise NotAcceptable("the object is too large to be decoded")
     try:
@@ -278,16 +271,23 @@ def _decode(dataset: Dataset) -> None:
         raise NotAcceptable(f"the picture cannot be decoded ({type(error).__name__})") from error
 
 
+def _frame_count(dataset: Dataset) -> int:
+    return max(1, integer(dataset, "NumberOfFrames"))
+
+
 def _frames(dataset: Dataset, syntax: UID, count: int) -> list[bytes]:
     content = bytes(dataset.PixelData)
-    if syntax.is_encapsulated:
-        return list(generate_frames(content, number_of_frames=count))
-    bits = dataset.Rows * dataset.Columns * int(dataset.get("SamplesPerPixel") or 1)
-    length = bits * dataset.BitsAllocated // 8
+    try:
+        if syntax.is_encapsulated:
+            return list(generate_frames(content, number_of_frames=count))
+        bits = dataset.Rows * dataset.Columns * max(1, integer(dataset, "SamplesPerPixel"))
+        length = bits * dataset.BitsAllocated // 8
+    except Exception as error:  # pydicom's parser raises whatever damaged pixels make it meet
+        raise NotAcceptable(f"the frames cannot be told apart ({type(error).__name__})") from error
     return [content[n * length : (n + 1) * length] for n in range(count)]
 
 
-def _frame_media_type(accepted: list[_Accepted], syntax: UID) -> str | None:
+def _frame_media_type(accepted: list[Accepted], syntax: UID) -> str | None:
     """Return as what frames are sent in their own transfer syntax; None if they are decoded."""
     own = IMAGE_TYPES.get(str(syntax), _OCTETS)
     plain = not syntax.is_encapsulated and syntax.is_little_endian
@@ -330,7 +330,7 @@ IMAGE_TYPES = {
 def _metadata(request: Request, row: Instance) -> dict[str, Any]:
     study = study_url(request, row.study.study_instance_uid)
     url = f"{study}/series/{row.series_instance_uid}/instances/{row.sop_instance_uid}"
-    path = _service(request).settings.data_dir / row.file_path
+    path = service_of(request).settings.data_dir / row.file_path
     try:
         dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
     except Exception as error:  # pydicom's parser raises whatever a damaged file makes it meet
@@ -345,19 +345,6 @@ def _metadata(request: Request, row: Instance) -> dict[str, Any]:
     if "Rows" in dataset and row.removed_at is None:
         metadata["7FE00010"] = {"vr": "OW", "BulkDataURI": f"{url}/frames/1"}
     return metadata
-
-
-def _longer_side(viewport: str, rows: int, columns: int) -> int:
-    """Return the longer side of a picture that fits a viewport, ``WIDTH,HEIGHT`` in pixels."""
-    if not viewport:
-        return _LARGEST_SIDE
-    try:
-        width, height = (float(text) for text in viewport.split(",")[:2])
-    except ValueError:
-        raise RequestMalformed("expected viewport=WIDTH,HEIGHT") from None
-    if not (1 <= width <= _LARGEST_SIDE and 1 <= height <= _LARGEST_SIDE):
-        raise RequestMalformed(f"expected a viewport of 1 to {_LARGEST_SIDE} pixels")
-    return max(1, round(max(rows, columns) * min(width / columns, height / rows)))
 
 
 def _multipart(

@@ -12,6 +12,7 @@ from pynetdicom import AE, _config, build_context
 from pynetdicom.status import code_to_category
 
 from vigil.errors import ConfigurationError
+from vigil_inference.dicom_responses import keep_responses
 
 _MOST_CONTEXTS = 128
 _TIMEOUT_SECONDS = 60.0
@@ -160,6 +161,7 @@ def _send_group(group: Sequence[_Outgoing], peer: _Peer) -> Iterator[Sent]:
     pairs = dict.fromkeys((item.sop_class_uid, item.transfer_syntax_uid) for item in group)
     contexts = [build_context(sop_class, syntax) for sop_class, syntax in pairs]
     association = ae.associate(peer.host, peer.port, contexts, ae_title=peer.called_ae_title)
+    keep_responses(association)
     connection = getattr(association.dul.socket, "socket", None)
     if association.is_rejected:
         peer.problem = "the peer rejected the association"

@@ -177,6 +177,14 @@ class Settings(BaseSettings):
     result_key_objects: bool = Field(
         False, description="Add a Key Object Selection that marks the flagged pictures."
     )
+    result_negatives: bool = Field(
+        True,
+        description="Report studies without a flag; in the profile `cadt` they never have a report "
+        "of their own.",
+    )
+    result_refusals: bool = Field(
+        True, description="Report studies of which nothing could be analysed, and why."
+    )
     result_quiet_seconds: float = Field(
         30.0,
         ge=0,
@@ -235,7 +243,9 @@ class Settings(BaseSettings):
         1536, ge=256, le=4096, description="Longer side of the stored preview pictures."
     )
     language: Literal["auto", "vi", "en", "fr"] = Field(
-        "auto", description="Language of the page; `auto` follows the browser."
+        "auto",
+        description="Language of the page and of the results; with `auto` the page follows the "
+        "browser, and results are in English.",
     )
     log_format: Literal["console", "json"] = Field(
         "console", description="How log lines are written to standard error."

@@ -23,6 +23,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from vigil_inference.dicom_responses import keep_responses
 from vigil_inference.headers import digest_of
 from vigil_inference.store import Store
 from vigil_inference.tables import Instance
@@ -238,6 +239,7 @@ class CommitmentProvider:
             # The roles are those of the service, not of the connection (PS3.4 J.3.3).
             ext_neg=[build_role(StorageCommitmentPushModel, scp_role=True)],
         )
+        keep_responses(association)
         try:
             _send(association, transaction, reasons)
         finally:

@@ -18,7 +18,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vigil.dicom import read_header
-from vigil.errors import ImageRefused, VigilError
+from vigil.errors import ImageRefused, RefusalCode, VigilError
 from vigil.triage import Flag, Priority
 from vigil_inference.delivery.tables import ResultObject, ResultSet
 from vigil_inference.installation import installation_namespace
@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from vigil_inference.results import PictureResult, Predecessor, ResultOptions
+
+
+# Refusals by what the object is.
+_NO_PICTURES = frozenset({RefusalCode.NOT_RADIOGRAPH, RefusalCode.NO_PIXELS, RefusalCode.DERIVED})
+# Modalities (DICOM PS3.3 C.7.3.1.1.1) of objects that speak of others.
+_DOCUMENTS = frozenset({"SR", "KO", "PR", "SEG", "REG", "DOC", "AU"})
 
 
 class ResultsUnavailable(VigilError):
@@ -81,10 +87,27 @@ class StudyObject:
     content: bytes
 
 
+def reported(rows: Iterable[Instance]) -> list[Instance]:
+    """Return the pictures that a study's results speak of.
+
+    Of other objects only where there is nothing else, and never of results: a PACS that forwards
+    whole studies sends ours back, and a report for each would call forth the next one.
+    """
+    held = list(rows)
+    pictures = [row for row in held if row.code not in _NO_PICTURES]
+    return pictures or [row for row in held if not _is_result(row)]
+
+
+def _is_result(row: Instance) -> bool:
+    is_capture = row.code == RefusalCode.DERIVED and row.modality == "OT"
+    return is_capture or row.modality in _DOCUMENTS
+
+
 def basis_of(rows: Iterable[Instance]) -> str:
     """Return the SHA-256 of which pictures there are, how each was judged, and by what."""
     judged = sorted(
-        f"{row.sop_instance_uid}={row.code or row.state}:{row.bundle_digest}" for row in rows
+        f"{row.sop_instance_uid}={row.code or row.state}:{row.bundle_digest}"
+        for row in reported(rows)
     )
     return hashlib.sha256("\n".join(judged).encode()).hexdigest()
 
@@ -220,6 +243,9 @@ def build_study_objects(
     # A report that says "no finding" while a picture waits would say it of one nobody looked at.
     if not rows or any(row.state == State.RECEIVED.value for row in rows):
         raise ResultsUnavailable("pictures of this study still wait for their analysis")
+    rows = reported(rows)
+    if not rows:
+        return ()
     bundles = {(row.bundle_id, row.bundle_digest) for row in rows if row.bundle_digest}
     if len(bundles) > 1:
         raise ResultsUnavailable("the study's pictures were judged by several bundles")
@@ -245,6 +271,8 @@ def _options(settings: Settings) -> "ResultOptions":
         regions=settings.heat_maps,
         captures=settings.heat_maps,
         key_objects=settings.result_key_objects,
+        negatives=settings.result_negatives,
+        refusals=settings.result_refusals,
     )
 
 

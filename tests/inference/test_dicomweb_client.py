@@ -16,6 +16,7 @@ from tests.inference.conftest import MakeFile, make_dataset
 from vigil_inference.intake import Source
 from vigil_inference.service import Service
 
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID")
 PEOPLE = (("Nguyễn^Văn An", "P1", "20260101"), ("Trần^Thị Bình=陳^氏平", "P2", "20261001"))
 
 
@@ -195,6 +196,41 @@ def test_a_picture_is_rendered_through_its_display_pipeline(
     assert picture[0, -1] < 15
 
 
+def test_a_study_a_series_and_an_instance_have_a_thumbnail(
+    client: httpx.Client, service: Service, make_file: MakeFile
+) -> None:
+    ramp = np.tile(np.arange(600, dtype="<u2"), (300, 1))
+    path = make_file(Rows=300, Columns=600, PixelData=ramp.tobytes())
+    service.intake.accept(path, Source("C-STORE"))
+    study, series, instance = uids(dcmread(path))
+    import cv2
+
+    root = f"/dicomweb/studies/{study}"
+    one = f"{root}/series/{series}/instances/{instance}"
+    for url in (root, f"{root}/series/{series}", one, f"{one}/frames/1"):
+        answer = client.get(f"{url}/thumbnail?accept=image/jpeg")
+        assert answer.headers["content-type"] == "image/jpeg"
+        picture = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert picture.shape == (128, 256)
+
+
+def test_a_count_of_frames_that_is_no_number_counts_as_one(
+    client: httpx.Client, service: Service, make_file: MakeFile
+) -> None:
+    path = make_file()
+    content = path.read_bytes()
+    # NumberOfFrames (0028,0008), IS, before Rows (0028,0010).
+    damaged = content.replace(b"\x28\0\x10\0US", b"\x28\0\x08\0IS\x02\x001A\x28\0\x10\0US", 1)
+    assert damaged != content
+    path.write_bytes(damaged)
+    service.intake.accept(path, Source("C-STORE"))
+    study, series, instance = uids(dcmread(path, specific_tags=["SOPInstanceUID", *_UIDS]))
+    url = f"/dicomweb/studies/{study}/series/{series}/instances/{instance}/frames/1"
+    answer = client.get(url)
+    assert answer.status_code == 200
+    assert bytes(range(128)) in answer.content
+
+
 @pytest.mark.parametrize(
     ("path", "accept", "status"),
     [
@@ -204,6 +240,8 @@ def test_a_picture_is_rendered_through_its_display_pipeline(
         ("{study}/series/{series}/instances/{instance}/frames/x", "*/*", 400),
         ("{study}/series/{series}/instances/{instance}/rendered?viewport=9", "*/*", 400),
         ("{study}/series/{series}/instances/{instance}/rendered", "image/gif", 406),
+        ("{study}/series/{series}/thumbnail", "image/gif", 406),
+        ("{study}/series/1.2.3/thumbnail", "*/*", 404),
         (
             "{study}",
             'multipart/related; type="application/dicom"; transfer-syntax=1.2.840.10008.1.2.4.90',

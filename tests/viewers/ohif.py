@@ -216,7 +216,7 @@ class Reader:
             return text if CRASH in text or all(word in text for word in words) else None
 
         with self._keeping("waited in vain"):
-            text = wait_until(shown, f"OHIF shows {words}", 60)
+            text = wait_until(shown, f"OHIF shows {words}")
         assert CRASH not in text, text[:2000]
         return text
 
@@ -233,20 +233,18 @@ class Reader:
     def picture(self) -> tuple[int, int]:
         """Wait until a picture is drawn, and return the darkest and the brightest grey in it."""
         with self._keeping("no picture"):
-            low, high = wait_until(lambda: self._browser.evaluate(_GREYS), "a picture is drawn", 60)
+            low, high = wait_until(lambda: self._browser.evaluate(_GREYS), "a picture is drawn")
         return low, high
 
     def wait_for_thumbnails(self, count: int) -> None:
         """Wait until so many series have a picture beside their names."""
         with self._keeping("no thumbnails"):
-            wait_until(
-                lambda: self._browser.evaluate(_THUMBNAILS) >= count, f"{count} thumbnails", 60
-            )
+            wait_until(lambda: self._browser.evaluate(_THUMBNAILS) >= count, f"{count} thumbnails")
 
     def wait_for_crash(self) -> None:
         """Wait until OHIF says that a part of it has ended."""
         with self._keeping("no crash"):
-            wait_until(lambda: CRASH in self._browser.text(), "OHIF ends with an error", 60)
+            wait_until(lambda: CRASH in self._browser.text(), "OHIF ends with an error")
 
     def drawn(self, kind: str, size: tuple[int, int], count: int = 1) -> list[Outline]:
         """Wait until so many shapes are drawn over the picture, and return them.
@@ -271,7 +269,7 @@ class Reader:
             return (width, height, shapes) if len(shapes) >= count else None
 
         with self._keeping("nothing drawn"):
-            width, height, shapes = wait_until(found, f"{count} of {kind} are drawn", 60)
+            width, height, shapes = wait_until(found, f"{count} of {kind} are drawn")
         rows, columns = size
         scale = min(width / columns, height / rows)
         left, top = (width - columns * scale) / 2, (height - rows * scale) / 2

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from pydicom.uid import UID
 
-from vigil_inference import dicomweb, dicomweb_query, dicomweb_retrieve
+from vigil_inference import dicomweb, dicomweb_query, dicomweb_rendered, dicomweb_retrieve
 from vigil_inference.conformance.markdown import table, template
 from vigil_inference.settings import Settings
 
@@ -33,18 +33,19 @@ def describe_web() -> str:
         store_statuses=table(("status", "when"), store),
         search=_routes(dicomweb_query.router),
         keys="\n".join(f"| {level} | {', '.join(keys)} |" for level, keys in levels),
-        retrieve=_routes(dicomweb_retrieve.router),
+        retrieve=_routes(dicomweb_retrieve.router, dicomweb_rendered.router),
         frames=table(("Transfer syntax", "UID", "Media type"), frames),
     )
 
 
-def _routes(router: APIRouter) -> str:
+def _routes(*routers: APIRouter) -> str:
     rows: Iterable[tuple[str, str, str]] = (
         (
             ", ".join(sorted(route.methods or ())),
             "`" + route.path.replace("_instance_uid", "").replace("{sop}", "{instance}") + "`",
             (route.description or "").partition("\n")[0],
         )
+        for router in routers
         for route in router.routes
         if isinstance(route, APIRoute)
     )

@@ -29,6 +29,7 @@ from pynetdicom.sop_class import (
 from vigil_inference.delivery.destinations import DicomDestination
 from vigil_inference.delivery.ledger import Parcel
 from vigil_inference.delivery.peers import Answer, Verdict, judge_dimse_status
+from vigil_inference.dicom_responses import keep_responses
 
 RESULT_CLASSES = (
     Comprehensive3DSRStorage,
@@ -142,6 +143,7 @@ class DicomPeer:
             ae_title=destination.ae_title,
             tls_args=tls_args,
         )
+        keep_responses(association)
         self._connection = getattr(association.dul.socket, "socket", None)
         if association.is_established:
             self._association = association

@@ -38,6 +38,7 @@ from vigil_inference.study_results import (
     basis_of,
     build_study_objects,
     last_release,
+    reported,
 )
 from vigil_inference.tables import Instance, State, Study
 
@@ -135,7 +136,8 @@ class Release:
         study, rows, previous = self._read(due.study_id)
         wanted = self._destinations_of(study, rows)
         basis = basis_of(rows)
-        if not wanted or (previous is not None and previous.basis == basis):
+        known = previous is not None and previous.basis == basis
+        if known or not rows or not wanted:
             self._end(due)
             return False
         lease = self._take(due)
@@ -206,7 +208,7 @@ class Release:
             rows = session.scalars(
                 select(Instance).where(Instance.study_id == study_id).order_by(Instance.id)
             ).all()
-            return study, rows, last_release(session, study_id)
+            return study, reported(rows), last_release(session, study_id)
 
     def _destinations_of(self, study: Study, rows: Iterable[Instance]) -> list[AnyDestination]:
         """Return where a study's results go: by rule, and wherever an earlier release went.

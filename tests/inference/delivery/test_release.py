@@ -130,3 +130,51 @@ def test_the_critical_study_that_came_last_is_released_and_sent_first(
     for moment in ("created_at", "sent_at"):
         ordered = sorted(rows, key=lambda row: getattr(row, moment))
         assert [row.study_instance_uid for row in ordered] == expected, moment
+
+
+def test_results_that_come_back_call_forth_no_others(start_site: StartSite, share: Path) -> None:
+    site = start_site(to(share))
+    study = site.receive("0.95")
+    site.wait_for("DELIVERED")
+    site.receive("NOT_RADIOGRAPH", StudyInstanceUID=study, Modality="SR")
+    site.receive("DERIVED", StudyInstanceUID=study, Modality="OT", Manufacturer="Vigil")
+    # Released after whatever these have set off.
+    site.receive("0.95")
+    site.wait_for("DELIVERED", "DELIVERED")
+    assert [row.release for row in site.deliveries(study)] == [1]
+    later = site.receive("0.1", StudyInstanceUID=study)
+    site.wait_for("DELIVERED", "DELIVERED", study=later)
+    [evidence] = reports(share)[-1].CurrentRequestedProcedureEvidenceSequence
+    named = [item for s in evidence.ReferencedSeriesSequence for item in s.ReferencedSOPSequence]
+    assert len(named) == 2
+
+
+def test_a_study_that_holds_only_others_reports_has_none_of_ours(
+    start_site: StartSite, share: Path
+) -> None:
+    site = start_site(to(share))
+    only_reports = site.receive("NOT_RADIOGRAPH", Modality="SR")
+    site.receive("0.95")
+    site.wait_for("DELIVERED")
+    assert site.deliveries(only_reports) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "wish", "words"),
+    [
+        ("result_refusals", "NOT_CHEST", "NOT_CHEST"),
+        ("result_negatives", "0.1", "ROUTINE"),
+    ],
+)
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_a_study_without_a_flag_is_reported_where_the_site_wants_it(
+    start_site: StartSite, share: Path, setting: str, wish: str, words: str, is_wanted: bool
+) -> None:
+    site = start_site(to(share), **{setting: is_wanted})
+    study = site.receive(wish)
+    flagged = site.receive("0.95")
+    site.wait_for(*["DELIVERED"] * (1 + is_wanted))
+    assert len(site.deliveries(flagged)) == 1
+    assert len(site.deliveries(study)) == is_wanted
+    found = [report for report in reports(share) if report.StudyInstanceUID == study]
+    assert [words in comments(report) for report in found] == [True] * is_wanted
