@@ -165,7 +165,9 @@ class Analysis:
         while model is not None and not self._stopping.is_set():
             seen = self._stir.calls
             try:
-                if self._take_one(model, suspects_first=taken % _SUSPECT_EVERY == 1):
+                if self._take_one(
+                    model, suspects_first=taken % _SUSPECT_EVERY == _SUSPECT_EVERY - 1
+                ):
                     taken += 1
                 else:
                     self._stir.wait_for_more_than(seen, _LOOK_SECONDS)

@@ -95,8 +95,9 @@ class Retention:
 
     def finish(self) -> int:
         """Remove the pixels of originals that a process left when it died; return how many."""
+        statement = select(Instance.id, Instance.file_path, Instance.size_bytes)
         with self._store.reading() as session:
-            rows = session.scalars(select(Instance).where(Instance.removed_at.is_not(None))).all()
+            rows = session.execute(statement.where(Instance.removed_at.is_not(None))).all()
         finished = 0
         for row in rows:
             path = self._data_dir / row.file_path

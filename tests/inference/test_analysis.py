@@ -124,6 +124,20 @@ def test_a_picture_that_took_the_process_down_too_often_is_refused_and_others_go
     assert model.seen == [second.sop_instance_uid]
 
 
+def test_a_suspect_gets_its_turn_though_others_wait(
+    settings: Settings, model: FakeModel, make_file: MakeFile, until: Until
+) -> None:
+    service = Service(settings, model)
+    receipts = [service.intake.accept(make_file(), SOURCE) for _ in range(12)]
+    suspect = receipts[0]
+    with service.store.writing() as session:  # it was in work when a process ended
+        session.get_one(Instance, suspect.instance_id).attempts = 1
+    service.start()
+    until(all_done(service))
+    service.stop()
+    assert model.seen.index(suspect.sop_instance_uid) == 7
+
+
 def test_without_a_model_pictures_wait_and_are_analysed_when_it_comes(
     settings: Settings,
     model: FakeModel,

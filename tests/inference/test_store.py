@@ -1,6 +1,8 @@
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -9,7 +11,7 @@ from sqlalchemy import select, text
 from tests.inference.conftest import FakeModel
 from vigil.errors import RefusalCode
 from vigil.triage import Priority
-from vigil_inference.database import create_store_engine, migrate
+from vigil_inference.database import create_store_engine, migrate, normal_url
 from vigil_inference.headers import Header
 from vigil_inference.records import AnalysisRecord, refuse
 from vigil_inference.store import Arrival, Outcome, Store
@@ -57,6 +59,62 @@ def test_sqlite_is_in_wal_mode_and_commits_survive_a_power_cut(tmp_path: Path) -
         assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
         assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 30000
     store.close()
+
+
+def test_on_postgresql_commits_survive_a_power_cut_whatever_the_servers_default_says(
+    postgresql: str,
+) -> None:
+    name = postgresql.rpartition("/")[2]
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    store = Store(postgresql)
+    with store.engine.connect() as connection:
+        assert connection.execute(text("SHOW synchronous_commit")).scalar() == "on"
+        # What a node that lost its power had locked is free within the time of a lease.
+        assert (
+            connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "20s"
+        )
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("postgresql://u@h/d", "postgresql+psycopg://u@h/d"),
+        (
+            "postgres://u:p@h:5433/d?sslmode=require",
+            "postgresql+psycopg://u:p@h:5433/d?sslmode=require",
+        ),
+        ("sqlite:////var/lib/vigil.db", "sqlite:////var/lib/vigil.db"),
+    ],
+)
+def test_a_databases_url_is_taken_as_people_write_it(given: str, used: str) -> None:
+    assert normal_url(given) == used
+
+
+@pytest.mark.parametrize("url", ["mysql://u@h/d", "vigil.db", "postgresql+psycopg2://u@h/d"])
+def test_a_url_of_another_database_is_an_error(url: str) -> None:
+    with pytest.raises(ValueError, match="expected sqlite"):
+        normal_url(url)
+
+
+def test_two_nodes_that_start_at_once_make_one_schema(postgresql: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for store in pool.map(lambda _: Store(postgresql), range(4)):
+            store.close()
+
+
+def test_two_nodes_that_record_the_same_study_at_once_make_one(database: str) -> None:
+    stores = [Store(database) for _ in range(2)]
+    jobs = [(stores[n % 2], arrival(f"1.2.{n // 4}.{n // 2}", f"1.2.{n // 4}")) for n in range(80)]
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(lambda job: job[0].add(job[1]).outcome, jobs))
+    assert outcomes.count(Outcome.NEW) == outcomes.count(Outcome.REPEATED) == 40
+    with stores[0].reading() as session:
+        assert len(session.scalars(select(Study)).all()) == 20
+        assert len(session.scalars(select(Instance)).all()) == 40
+    for store in stores:
+        store.close()
 
 
 def test_the_first_bytes_under_a_uid_are_kept(store: Store) -> None:
