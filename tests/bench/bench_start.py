@@ -44,8 +44,8 @@ def start_once(arguments: list[str]) -> tuple[float, float, float, float]:
     http, dicom = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         command = [
-            sys.executable, "-c", "from vigil.cli import main; main()", "serve", "--data-dir", folder,
-            "--http-port", str(http), "--dicom-port", str(dicom), *arguments,
+            sys.executable, "-c", "from vigil.cli import main; main()", "serve",
+            "--data-dir", folder, "--http-port", str(http), "--dicom-port", str(dicom), *arguments,
         ]  # fmt: skip
         began = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
