@@ -20,7 +20,7 @@ from vigil.errors import BundleError, ImageRefused, RefusalCode
 from vigil.localisation import Localisation, read_localisation
 from vigil_inference.events import EventHub, StudyChanged
 from vigil_inference.intake import errno_name
-from vigil_inference.leases import Leases
+from vigil_inference.leases import Lease, Leases
 from vigil_inference.picture_queue import Claim, PictureQueue
 from vigil_inference.pictures import PictureStore
 from vigil_inference.records import AnalysisRecord, record_result, refuse
@@ -121,6 +121,7 @@ class Analysis:
         self._stir = _Stir()
         self._unreadable: dict[int, int] = {}
         self._suspects = threading.Lock()
+        self._in_work: set[Lease] = set()
         self._threads = [
             threading.Thread(target=self._work, name=f"analysis-{n}", daemon=True)
             for n in range(workers)
@@ -151,13 +152,23 @@ class Analysis:
         self._stir.call()
 
     def stop(self, timeout_seconds: float = 30.0) -> None:
-        """Finish the pictures in work and leave the others for the next start, or another node."""
+        """Finish the pictures in work and leave the others for the next start, or another node.
+
+        One that is not finished in time is handed back. Its attempt counts: it may be what holds
+        the worker, and comes after the others then.
+        """
         self._stopping.set()
         self._stir.call(everybody=True)
         deadline = time.monotonic() + timeout_seconds
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
+        for lease in tuple(self._in_work):
+            try:
+                self._leases.give_back(lease)
+                log.warning("handed_back", instance=lease.row_id)
+            except (SQLAlchemyError, TimeoutError) as error:
+                log.warning("not_handed_back", instance=lease.row_id, error=type(error).__name__)
 
     def _work(self) -> None:
         model = self._wait_for_model()
@@ -194,8 +205,12 @@ class Analysis:
                 may_suspect = False
             if claim is None:
                 return False
-            with self._leases.held(claim.lease):
-                self._answer(model, claim)
+            self._in_work.add(claim.lease)
+            try:
+                with self._leases.held(claim.lease):
+                    self._answer(model, claim)
+            finally:
+                self._in_work.discard(claim.lease)
             return True
         finally:
             if may_suspect:

@@ -76,6 +76,7 @@ def _run(settings: "Settings") -> None:
     from vigil_inference.app import create_app
     from vigil_inference.intake import errno_name
     from vigil_inference.operations.opening import Opening
+    from vigil_inference.operations.stopping import end_in_time
     from vigil_inference.service import Service, log
 
     if not settings.is_local_only:
@@ -104,6 +105,7 @@ def _run(settings: "Settings") -> None:
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            end_in_time(settings.stop_seconds)
             if opening.service is not None:
                 opening.service.hub.close()  # open live streams would hold the shutdown up
             await super().shutdown(sockets)
@@ -142,6 +144,7 @@ def worker(
     from vigil.errors import ConfigurationError
     from vigil_inference.database import is_sqlite
     from vigil_inference.logs import configure_logs
+    from vigil_inference.operations.stopping import end_in_time
     from vigil_inference.service import Service
     from vigil_inference.settings import load_settings
 
@@ -163,6 +166,7 @@ def worker(
     typer.echo(f"Worker of {settings.data_dir.absolute()}")
     typer.echo(f"{RESEARCH_USE}. Ctrl-C stops it.")
     stopping.wait()
+    end_in_time(settings.stop_seconds)
     service.stop()
 
 

@@ -3,6 +3,7 @@
 import shutil
 import socket
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -37,6 +38,7 @@ log = structlog.get_logger(__name__)
 
 _SWEEP_SECONDS = 600.0
 _RETENTION_SECONDS = 60.0
+_LEAST_WAIT_SECONDS = 0.5
 
 
 class Service:
@@ -169,20 +171,28 @@ class Service:
             self.listener.start()
 
     def stop(self) -> None:
-        """Close the doors, finish pictures and deliveries in work, close the database."""
+        """Close the doors, finish or hand back what is in work, close the database.
+
+        All of it together waits no longer than the settings say, and a moment for each part.
+        """
+        deadline = time.monotonic() + self.settings.stop_seconds
+
+        def rest() -> float:
+            return max(_LEAST_WAIT_SECONDS, deadline - time.monotonic())
+
         if self.has_doors:
             self.listener.stop()
             if self._watch is not None:
-                self._watch.stop()
-            self.commitment.stop()
-            self._sweeper.stop()
+                self._watch.stop(rest())
+            self.commitment.stop(rest())
+            self._sweeper.stop(rest())
         if self._retention is not None:
-            self._retention.stop()
+            self._retention.stop(rest())
         self.hub.close()
-        self.analysis.stop()
-        self.delivery.stop()
+        self.analysis.stop(rest())
+        self.delivery.stop(rest())
         if self._remote is not None:
-            self._remote.stop()
+            self._remote.stop(rest())
         self.heart.stop()
         self.store.close()
         if self._lock is not None:

@@ -162,6 +162,13 @@ class Settings(BaseSettings):
         description="How often a picture may take the whole process down before it is refused with "
         "INTERNAL_ERROR.",
     )
+    stop_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="How long a stop waits for what is in work; what is not done by then is taken "
+        "up again by the next start, or by another node.",
+    )
     model_retry_seconds: float = Field(
         30.0, gt=0, description="How long to wait before loading a missing or broken bundle again."
     )

@@ -10,7 +10,7 @@ association. It is not kept over a restart: an asker that hears nothing asks aga
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,6 +144,7 @@ class CommitmentProvider:
         self._lock = threading.Lock()
         self._waiting = 0
         self._timers: set[threading.Timer] = set()
+        self._under_way: set[Future[None]] = set()
         self._stopped = False
 
     def handle_action(self, event: evt.Event) -> tuple[int, None]:
@@ -173,17 +174,20 @@ class CommitmentProvider:
         event.assoc.dimse.after_response = lambda: self._submit(transaction, 0)
         return _SUCCESS, None
 
-    def stop(self) -> None:
-        """Report no more; whoever still waits asks again."""
+    def stop(self, timeout_seconds: float = 30.0) -> None:
+        """Report no more, and wait for reports under way; whoever still waits asks again."""
         with self._lock:
             self._stopped = True
             for timer in self._timers:
                 timer.cancel()
-        self._workers.shutdown(wait=True, cancel_futures=True)
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        wait(self._under_way, timeout_seconds)
 
     def _submit(self, transaction: _Transaction, attempt: int) -> None:
         try:
-            self._workers.submit(self._work, transaction, attempt)
+            future = self._workers.submit(self._work, transaction, attempt)
+            self._under_way.add(future)
+            future.add_done_callback(self._under_way.discard)
         except RuntimeError:  # stopped in the meantime
             log.info("commitment_not_reported", reason="the service stops")
 

@@ -50,6 +50,27 @@ def test_a_restart_goes_on_with_what_was_accepted_and_analyses_it_once(
     fourth.store.close()
 
 
+def test_a_picture_that_a_stop_cannot_wait_for_is_handed_back_and_its_attempt_counts(
+    settings: Settings, model: FakeModel, make_file: MakeFile, until: Until
+) -> None:
+    model.pause_seconds = 1.5
+    service = Service(settings.model_copy(update={"stop_seconds": 0.1}), model)
+    service.start()
+    service.intake.accept(make_file("0.7"), SOURCE)
+    until(lambda: model.seen)
+    service.stop()
+    again = Service(settings, model)
+    [row] = rows(again)
+    assert (row.state, row.owner, row.leased_until, row.attempts) == ("received", "", None, 1)
+    for thread in service.analysis._threads:
+        thread.join(20)
+    # What the old worker found after all is not its to say any more.
+    [row] = rows(again)
+    assert row.state == "received"
+    service.store.close()
+    again.store.close()
+
+
 def test_a_stop_finishes_the_picture_in_work_and_leaves_the_others(
     settings: Settings, model: FakeModel, make_file: MakeFile, until: Until
 ) -> None:

@@ -190,7 +190,8 @@ class Ledger:
     def _most_urgent(
         self, destination: str, now: datetime, *, with_proof: bool
     ) -> tuple[int, DeliveryState] | None:
-        abandoned = and_(Delivery.state == DeliveryState.SENDING.value, Delivery.leased_until < now)
+        # Its lease has ended, or was taken from it when its process ended.
+        abandoned = and_(Delivery.state == DeliveryState.SENDING.value, is_free(Delivery, now))
         waiting = and_(Delivery.state == DeliveryState.PENDING.value, Delivery.due_at <= now)
         unproved = and_(
             Delivery.state == DeliveryState.SENT.value,

@@ -4,6 +4,7 @@
 Module             What it holds
 =================  =================================================================================
 ``opening``        the service while it opens, so that `/ready` can say why it is not yet there
+``stopping``       an end in bounded time
 ``figures``        what the database says of queues, answers and deliveries
 ``metrics``        the same and more in Prometheus' form, at `/metrics`
 ``status``         one document of all that an administrator asks first

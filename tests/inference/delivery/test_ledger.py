@@ -135,6 +135,17 @@ def test_who_fell_silent_is_replaced_and_cannot_speak_any_more(
     assert ledger.sent(other, "C_STORE_0000", "")
 
 
+def test_what_a_process_was_sending_when_it_ended_is_taken_up_by_the_next_start(
+    store: Store, ledger: Ledger
+) -> None:
+    add(store, 0)
+    assert ledger.claim("pacs", with_proof=True) is not None
+    Leases(store).free_all()  # what a start does where no other process can be at work
+    again = ledger.claim("pacs", with_proof=True)
+    assert again is not None
+    assert (again.was_interrupted, again.attempts) == (True, 2)
+
+
 def test_a_delivery_that_is_being_sent_is_neither_cancelled_nor_sent_again(
     store: Store, ledger: Ledger
 ) -> None:
