@@ -14,6 +14,7 @@ A word that is in none of these is reported, so that a new release's label is no
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -54,14 +55,30 @@ class LabelTable(BaseModel):
     def _words(self) -> list[str]:
         return [*self.labels, *self.uncertain, *self.healthy, *self.not_used]
 
-    @property
+    @cached_property
     def scope(self) -> frozenset[str]:
         """All labels that the set can make positive."""
         return frozenset(label for ours in self.labels.values() for label in _tuple(ours))
 
+    @cached_property
+    def _positive(self) -> dict[str, tuple[str, ...]]:
+        return _folded(self.labels)
+
+    @cached_property
+    def _open(self) -> dict[str, tuple[str, ...]]:
+        return _folded(self.uncertain)
+
+    @cached_property
+    def _normal(self) -> frozenset[str]:
+        return frozenset(_key(word) for word in self.healthy)
+
+    @cached_property
+    def _unused(self) -> frozenset[str]:
+        return frozenset(_key(word) for word in self.not_used)
+
     def of(self, word: str) -> tuple[str, ...]:
         """Return our labels of a word that makes them positive; none if it does not."""
-        return _tuple(_folded(self.labels).get(_key(word), ()))
+        return self._positive.get(_key(word), ())
 
     def marks(self, words: Iterable[str], where: str, passed: Passed) -> Marks:
         """Return the marks of a film whose set names what is there, and is silent of the rest.
@@ -73,21 +90,18 @@ class LabelTable(BaseModel):
         where, passed
             Where it says so, and where unknown words are noted.
         """
-        labels, open_ = _folded(self.labels), _folded(self.uncertain)
-        healthy, unused = ({_key(word) for word in words_} for words_ in
-                           (self.healthy, self.not_used))  # fmt: skip
         positive: set[str] = set()
         uncertain: set[str] = set()
         normal = False
         for word in words:
             key = _key(word)
-            if key in labels:
-                positive.update(_tuple(labels[key]))
-            elif key in open_:
-                uncertain.update(_tuple(open_[key]))
-            elif key in healthy:
+            if key in self._positive:
+                positive.update(self._positive[key])
+            elif key in self._open:
+                uncertain.update(self._open[key])
+            elif key in self._normal:
                 normal = True
-            elif key and key not in unused:
+            elif key and key not in self._unused:
                 passed.word(word.strip(), where)
         uncertain -= positive
         negative = self.scope - positive - uncertain
@@ -102,14 +116,12 @@ class LabelTable(BaseModel):
         A film that is called normal has none of the labels. Where two words mean one label, a 1
         goes before a −1, and that before a 0.
         """
-        labels = _folded(self.labels)
-        healthy = {_key(word) for word in self.healthy}
         positive: set[str] = set()
         negative: set[str] = set()
         uncertain: set[str] = set()
-        normal = any(cells[word] == 1 for word in cells if _key(word) in healthy)
+        normal = any(cells[word] == 1 for word in cells if _key(word) in self._normal)
         for word, value in cells.items():
-            ours = _tuple(labels.get(_key(word), ()))
+            ours = self.of(word)
             if value is not None and ours:
                 side = positive if value == 1 else negative if value == 0 else uncertain
                 side.update(ours)
@@ -117,7 +129,7 @@ class LabelTable(BaseModel):
             negative |= self.scope
         uncertain -= positive
         negative -= positive | uncertain
-        said = any(_key(word) in healthy and value is not None for word, value in cells.items())
+        said = any(cells[word] is not None for word in cells if _key(word) in self._normal)
         is_healthy = normal and not positive if said or positive else None
         return Marks(
             frozenset(positive), frozenset(negative), frozenset(uncertain), healthy=is_healthy
@@ -155,5 +167,5 @@ def _key(word: str) -> str:
     return " ".join(word.split()).casefold()
 
 
-def _folded(words: Mapping[str, _Ours]) -> dict[str, _Ours]:
-    return {_key(word): ours for word, ours in words.items()}
+def _folded(words: Mapping[str, _Ours]) -> dict[str, tuple[str, ...]]:
+    return {_key(word): _tuple(ours) for word, ours in words.items()}
