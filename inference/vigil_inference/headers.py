@@ -16,6 +16,7 @@ from pydicom.errors import InvalidDicomError
 
 # Importing it also sets pydicom to read tolerantly and to keep values out of its warnings.
 import vigil.dicom  # noqa: F401
+from vigil.elements import without_escapes
 from vigil.errors import VigilError
 
 _TEXTS = (
@@ -172,7 +173,7 @@ def _text(dataset: Dataset, keyword: str, *, declared: bool) -> str:
         return ""
     if value is None:
         return ""
-    text = str(value)
+    text = without_escapes(str(value))
     if not declared and not text.isascii():
         # pydicom reads an undeclared repertoire as Latin-1, which loses no byte.
         with contextlib.suppress(UnicodeError):

@@ -4,11 +4,15 @@ pydicom converts a value when it is asked for, and raises whatever a damaged one
 (an unknown VR, a length that does not fit). None of that is a reason to refuse a picture.
 """
 
+import re
 from typing import Any
 
 import numpy as np
 from pydicom import Dataset, Sequence
 from pydicom.multival import MultiValue
+
+# ISO/IEC 2022: intermediate characters and a final one after ESC.
+_ESCAPE = re.compile(r"\x1b[\x20-\x2f]+[\x30-\x7e]")
 
 
 def value_of(dataset: Dataset, keyword: str) -> Any:
@@ -31,7 +35,15 @@ def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     if value is None or isinstance(value, Sequence):
         return ()
     values = value if isinstance(value, MultiValue | list | tuple) else [value]
-    return tuple(text for item in values if (text := str(item).strip()))
+    return tuple(text for item in values if (text := without_escapes(str(item)).strip()))
+
+
+def without_escapes(value: str) -> str:
+    """Return a text without the sequences that announce a character set (PS3.5 6.1.2.5).
+
+    pydicom leaves those of ISO 2022 IR 58 in what it has decoded.
+    """
+    return _ESCAPE.sub("", value) if "\x1b" in value else value
 
 
 def text(dataset: Dataset, keyword: str) -> str:

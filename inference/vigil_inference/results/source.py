@@ -21,7 +21,7 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import VR
 
-from vigil.elements import integer, text, value_of
+from vigil.elements import integer, text, value_of, without_escapes
 
 _TYPE_2 = (
     "PatientName",
@@ -216,4 +216,4 @@ def _unicode(value: str, *, declared: bool) -> str:
             return value.encode("latin-1").decode("utf-8")
         except UnicodeError:
             return value
-    return value
+    return without_escapes(value)

@@ -1,3 +1,6 @@
+import struct
+from pathlib import Path
+
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
@@ -9,6 +12,9 @@ from pydicom.uid import (
 )
 
 from tests.inference.results.studies import make_picture, make_source, make_study
+from vigil.dicom import read_header
+from vigil.phantom import make_phantom
+from vigil.phantom.dicom import write_dx
 from vigil_inference.results import build_report, to_bytes
 from vigil_inference.results.source import frames_of, lossy_compression_of, patient_and_study
 
@@ -27,6 +33,43 @@ def test_a_vietnamese_name_comes_back_as_it_was():
     assert report.IssuerOfPatientID == "Bệnh viện huyện Đà Bắc"
     assert report.StudyDescription == "X-quang ngực thẳng"
     assert NAME.encode() in to_bytes(build_report(make_study(make_picture(source=source))))
+
+
+@pytest.mark.parametrize(
+    ("declared", "encoded", "name"),
+    [
+        ("ISO_IR 192", NAME.encode(), NAME),
+        (None, NAME.encode(), NAME),
+        ("ISO_IR 100", "Léonie^Bégué".encode("latin-1"), "Léonie^Bégué"),
+        # PS3.5 K.2: the second set is announced in the middle of the name.
+        (
+            "\\ISO 2022 IR 58",
+            b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab",
+            "Zhang^XiaoDong=张^小东",
+        ),
+        ("GB18030", "Wang^XiaoDong=王^小东".encode("gb18030"), "Wang^XiaoDong=王^小东"),
+        ("ISO_IR 166", "สมชาย^ใจดี".encode("iso8859-11"), "สมชาย^ใจดี"),
+    ],
+    ids=["UTF-8", "UTF-8 undeclared", "Latin-1", "Chinese by escapes", "GB18030", "Thai"],
+)
+def test_a_name_of_any_character_set_reaches_the_report_s_bytes_in_utf_8(
+    tmp_path: Path, declared: str | None, encoded: bytes, name: str
+):
+    path = tmp_path / "film.dcm"
+    plain = b"NAME".ljust(len(encoded), b"-")
+    write_dx(make_phantom(3, "normal", (64, 64)), path, patient_name=plain.decode())
+    content = path.read_bytes()
+    # Of the same length, so that no other byte changes; empty for none.
+    charset = (declared or "").encode()
+    head = b"\x08\0\x05\0CS" + struct.pack("<H", len(charset) + len(charset) % 2)
+    content = content.replace(
+        b"\x08\0\x05\0CS\x0a\0ISO_IR 192", head + charset.ljust(len(charset) + len(charset) % 2)
+    )
+    assert plain in content
+    path.write_bytes(content.replace(plain, encoded))
+    report = build_report(make_study(make_picture(source=read_header(path))))
+    assert _reread(report).PatientName == name
+    assert name.encode() in to_bytes(report)
 
 
 def test_utf_8_that_was_never_declared_is_read_as_what_it_is():
