@@ -84,7 +84,7 @@ def lay_out(values: NDArray[Any], sampling: Sampling) -> NDArray[Any]:
     if np.array_equal(matrix, np.eye(2, 3)):
         return values
     # Half a sample is far: linear interpolation would blur what a low-pass band has left.
-    how = cv2.INTER_LANCZOS4 if sampling.low_pass else cv2.INTER_LINEAR
+    how = cv2.INTER_CUBIC if sampling.low_pass else cv2.INTER_LINEAR
     moved: NDArray[Any] = cv2.warpAffine(
         values,
         matrix,

@@ -6,8 +6,8 @@ network alone in onnxruntime. The *peer* is what a user writes without Vigil: py
 torchxrayvision's own preprocessing and its DenseNet-121 in torch, on the same files; its weights
 are random, which costs the same time.
 
-Times are of the processor, all threads together, medians: on a machine that does other things they
-say more than the clock, which is in ``values`` too.
+Times are of the processor, all threads together, medians; each side's network has one thread. On a
+machine that does other things they say more than the clock, which is in ``values`` too.
 """
 
 import argparse
@@ -208,7 +208,8 @@ class Peer:
 
         self._torch = torch
         torch.manual_seed(0)
-        torch.set_num_threads(available_cores())
+        # Threads that wait for each other spin, and would count as the processor's time.
+        torch.set_num_threads(1)
         self.network = self._xrv.models.DenseNet(num_classes=18, in_channels=1).eval()
         self.network.op_threshs, self.network.apply_sigmoid = None, True
         self._crop = self._xrv.datasets.XRayCenterCrop()
@@ -240,6 +241,7 @@ class Peer:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what this part may be told."""
     parser.add_argument("--repeat", type=int, default=7, help="of each measurement")
+    parser.add_argument("--size", type=int, action="append", help="rows and columns, repeatable")
     parser.add_argument("--no-peer", action="store_true", help="leave torch out")
 
 
@@ -252,7 +254,7 @@ def measure(options: argparse.Namespace) -> PictureReport:
         If there is no bundle.
     """
     bundle = load_bundle(options.bundle or default_bundle())
-    triager, repeat = Triager(bundle), options.repeat
+    triager, repeat = Triager(bundle, 1), options.repeat
     side = bundle.preprocessing.size
     image = np.random.default_rng(0).normal(size=(1, 1, side, side)).astype(np.float32)
     network, _ = medians(lambda: Classifier.predict(triager._classifier, image), 3 * repeat)
@@ -268,7 +270,7 @@ def measure(options: argparse.Namespace) -> PictureReport:
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for size in SIZES:
+        for size in options.size or SIZES:
             phantom = make_phantom(1, "effusion", (size, size))
             for syntax in SYNTAXES:
                 path = write_film(phantom, syntax, folder / "picture.dcm")
@@ -296,7 +298,7 @@ def measure(options: argparse.Namespace) -> PictureReport:
         if peer is not None:
             path = write_dx(make_phantom(1, "effusion", (1024, 1024)), folder / "same.dcm")
             theirs, their_clock = medians(lambda: peer.judge(path), peer_repeat)
-            same = Triager.load(peer.bundle(folder))
+            same = Triager.load(peer.bundle(folder), 1)
             ours, clock = medians(lambda: same.triage(path), repeat)
             report.rows.append(
                 (
