@@ -128,6 +128,7 @@ class Instance(Leased, Base):
         Index("ix_instances_kept", "removed_at", "stored_at"),
         Index("ix_instances_work", "received_at", "door", "state", "code"),
         Index("ix_instances_analysed_at", "analysed_at"),
+        Index("ix_instances_conflicts", "conflicts"),
     )
 
     sop_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), unique=True)
