@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from tests.inference.conftest import FakeModel, MakeFile, Until
+from tests.inference.conftest import FakeModel, MakeFile, Until, serving
 from tests.inference.test_analysis import all_done, rows
 from tests.postgresql import unreachable
 from vigil.errors import BundleError, StorageError
@@ -260,3 +260,28 @@ def test_a_worker_opens_no_door(start_node: Callable[..., Service]) -> None:
     assert "dicom" not in worker.checks()
     with worker.store.reading() as session:
         assert session.scalar(select(func.count()).select_from(Instance)) == 0
+
+
+def test_pages_searches_and_figures_are_read_from_postgresql(
+    tmp_path: Path, postgresql: str, make_file: MakeFile, until: Until
+) -> None:
+    settings = Settings(
+        data_dir=tmp_path / "shared",
+        database_url=postgresql,
+        dicom_host="127.0.0.1",
+        dicom_port=0,
+        storage_reserve_bytes=0,
+    )
+    service = Service(settings, FakeModel())
+    with serving(settings, service) as client:
+        study = service.intake.accept(make_file("0.95"), SOURCE).study_instance_uid
+        until(all_done(service))
+        [row] = client.get("/api/worklist").raise_for_status().json()["studies"]
+        assert (row["study_instance_uid"], row["priority"]) == (study, "CRITICAL")
+        assert [flag["label"] for flag in row["flags"]] == ["Effusion"]
+        for search in ("studies?PatientName=nguyễn*", "series?Modality=cr", "instances"):
+            [found] = client.get(f"/dicomweb/{search}").raise_for_status().json()
+            assert found["0020000D"]["Value"] == [study], search
+        for path in (f"/api/studies/{study}", "/api/deliveries", "/api/worklist?order=arrival"):
+            assert client.get(path).status_code == 200, path
+        assert "vigil_received_total" in client.get("/metrics").raise_for_status().text
