@@ -11,7 +11,7 @@ DICOM ?=
 DEMO_EXIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-viewers check bench model fix clean
+.PHONY: help demo test test-viewers check bench chaos model fix clean
 
 help:  ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -34,8 +34,12 @@ check: $(VENV)/.everything  ## Lint, formatting and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: $(VENV)/.everything  ## Measure the time of one picture
-	@$(VENV)/bin/python tests/bench/bench_triage.py $(BENCH)
+bench: $(VENV)/.everything  ## Measure: one picture, the networks, receiving, a steady pace (BENCH="receive --rounds 3")
+	@$(VENV)/bin/python -m tests.bench $(BENCH)
+
+chaos: $(VENV)/.everything  ## Prove it under fire: kills, full disks, dead peers, broken files (CHAOS="kills --kills 20")
+	@.ci/install-peers
+	@$(VENV)/bin/python -m tests.chaos $(CHAOS)
 
 DATA ?= ../shared/data/cxr-train
 MODEL := vigil-lite0-256

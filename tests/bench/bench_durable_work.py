@@ -20,7 +20,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.postgresql import new_database
-
 from vigil.triage import Priority
 from vigil_inference.headers import Header
 from vigil_inference.leases import Leases

@@ -1,7 +1,7 @@
 """How long one picture takes: a file read, prepared and judged, by transfer syntax.
 
-``make bench`` prints medians on this machine, one picture at a time and everything warm; ``make
-bench BENCH="--size 1024 --repeat 9 --bundle FOLDER"`` measures otherwise.
+``make bench BENCH=triage`` prints medians on this machine, one picture at a time and everything
+warm; ``make bench BENCH="triage -- --size 1024 --repeat 9"`` measures otherwise.
 """
 
 import argparse

@@ -1,0 +1,1 @@
+"""Proofs under fire: ``make chaos`` runs them in full, the suite a short run of each."""
