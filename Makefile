@@ -46,12 +46,12 @@ MODEL := vigil-lite0-256
 WITHOUT := runs/tuberculosis-without-montgomery runs/tuberculosis-without-shenzhen
 model: runs/lite0-256/.done $(WITHOUT:=/.done)  ## Train, export, quantize and measure the default bundle (DATA=folder)
 	$(VENV)/bin/vigil export runs/lite0-256 --data "$(DATA)" --to models/$(MODEL)
-	$(VENV)/bin/vigil quantize models/$(MODEL) --data "$(DATA)"
 	for run in $(WITHOUT); do \
 		$(VENV)/bin/vigil export $$run --data "$(DATA)" --to $$run/bundle || exit 1; done
 	$(VENV)/bin/vigil evaluate --bundle models/$(MODEL) --manifest "$(DATA)/manifest.csv" \
 		--split val --gate "$(DATA)/../gate/manifest.csv" --heat-maps --card \
 		$(WITHOUT:%=--without %/bundle)
+	$(VENV)/bin/vigil quantize models/$(MODEL) --data "$(DATA)"
 
 # A run that was interrupted goes on where it stopped.
 runs/lite0-256/.done: runs/lite0-256-first/.done

@@ -18,7 +18,7 @@ def test_every_shipped_configuration_is_valid_and_named_as_its_file(path: Path) 
 
 
 def test_the_committed_run_has_sixteen_findings_and_keeps_children_apart() -> None:
-    config = load_config(SMOKE.with_name("lite0-224.toml"))
+    config = load_config(SMOKE.with_name("lite0-256.toml"))
     assert len(config.findings) == 16
     by_key = {finding.key: finding for finding in config.findings}
     assert by_key["Pneumonia"].population.includes_age(15)

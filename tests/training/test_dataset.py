@@ -26,7 +26,7 @@ def _example(path: Path, source: str = "nih") -> Example:
 
 
 def test_an_epoch_holds_each_source_by_its_share_however_many_films_it_has() -> None:
-    config = load_config(CONFIGS / "lite0-224.toml")
+    config = load_config(CONFIGS / "lite0-256.toml")
     counts = pictures_per_source(config)
     assert sum(counts.values()) == pytest.approx(config.optimisation.pictures_per_epoch, abs=3)
     sources = ["kermany"] * 3300 + ["nih"] * 1100 + ["shenzhen"] * 400 + ["montgomery"] * 74

@@ -58,6 +58,8 @@ def _few_repetitions() -> Iterator[None]:
         patch.setattr(module, "_SAMPLES", 20)
         patch.setattr(module, "_RANKING_FILMS", 2)
         patch.setattr(module, "_CORRUPTED_FILMS", 5)
+        # Which of the two is the faster depends on the processor of the moment.
+        patch.setattr(module, "LEAST_SPEED_UP", 0.0)
         yield
 
 
@@ -214,6 +216,22 @@ def test_blocks_in_floating_point_bring_the_answers_nearer(
         for blocks in (quantiser.blocks, quantiser.blocks[-1:], ())
     ]
     assert ratios[0] < ratios[1] < ratios[2]
+
+
+def test_a_network_that_is_no_faster_where_it_should_be_is_refused(
+    quantised: tuple[Path, QuantizationFigures], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEAST_SPEED_UP", 1.1)
+    made_for_it = {"processor": ("avx512_vnni",), "milliseconds_float": 7.0, "findings": ()}
+    slow = quantised[1].model_copy(
+        update={**made_for_it, "flags_agree": 1.0, "gate_agrees": {}, "dice": {},
+                "milliseconds_int8": 7.1}
+    )  # fmt: skip
+    assert slow.losses == ()
+    assert slow.complaints == ("it is 0.99 times as fast, expected 1.1 or more",)
+    assert slow.model_copy(update={"milliseconds_int8": 6.0}).complaints == ()
+    # Without instructions for 8-bit integers its speed here says nothing of it.
+    assert slow.model_copy(update={"processor": ()}).complaints == ()
 
 
 def test_what_the_patients_refuse_is_recorded_and_not_served(

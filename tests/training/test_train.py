@@ -121,7 +121,7 @@ def test_generated_pictures_are_split_and_labelled() -> None:
 
 def test_a_run_on_manifests_asks_for_their_folder() -> None:
     with pytest.raises(ConfigurationError, match="name its folder with --data"):
-        load_examples(load_config(SMOKE.with_name("lite0-224.toml")), None)
+        load_examples(load_config(SMOKE.with_name("lite0-256.toml")), None)
 
 
 def test_the_rate_warms_up_then_falls_to_a_hundredth() -> None:

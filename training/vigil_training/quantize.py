@@ -57,6 +57,9 @@ LEAST_AGREEMENT = 0.98
 """Part of the decisions of the flags, and of each of the gate's, that stay as they were."""
 
 LEAST_DICE = 0.99
+LEAST_SPEED_UP = 1.1
+"""On a processor with instructions for 8-bit integers; on others the speed says nothing."""
+
 CALIBRATION_FILMS = 256
 _RANKING_FILMS = 48
 _CORRUPTED_FILMS = 100
@@ -149,8 +152,21 @@ class QuantizationFigures(_Figures):
     onnxruntime: str
 
     @property
+    def speed_up(self) -> float:
+        """How many times as fast as floating point it is here."""
+        return self.milliseconds_float / self.milliseconds_int8
+
+    @property
     def complaints(self) -> tuple[str, ...]:
-        """All that stands against the network."""
+        """All that stands against the network: what it loses, and that it gains nothing."""
+        if self.processor and self.speed_up < LEAST_SPEED_UP:
+            gain = f"it is {self.speed_up:.2f} times as fast, expected {LEAST_SPEED_UP} or more"
+            return (*self.losses, gain)
+        return self.losses
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """All that is judged otherwise than in floating point."""
         found = [finding.complaint for finding in self.findings]
         lines = [line for line in found if line is not None]
         if self.flags_agree < LEAST_AGREEMENT:
@@ -169,7 +185,6 @@ class QuantizationFigures(_Figures):
 
     def card_lines(self) -> tuple[str, ...]:
         """Return the section's lines in the model card."""
-        faster = self.milliseconds_float / self.milliseconds_int8
         has = ", ".join(self.processor) or "none of VNNI, AMX, dot product"
         head = (
             "An 8-bit network lies beside the other; a processor with instructions for it uses it."
@@ -180,8 +195,8 @@ class QuantizationFigures(_Figures):
             head,
             "",
             f"- One picture on one thread: {self.milliseconds_float:.1f} ms in floating point, "
-            f"{self.milliseconds_int8:.1f} ms in 8-bit integers ({faster:.2f} times as fast) on a "
-            f"processor with {has}; onnxruntime {self.onnxruntime}",
+            f"{self.milliseconds_int8:.1f} ms in 8-bit integers, {self.speed_up:.2f} times as fast"
+            f"; a processor with {has}, onnxruntime {self.onnxruntime}",
             f"- File: {self.bytes_float / 1e6:.1f} MB, {self.bytes_int8 / 1e6:.1f} MB",
             f"- {self.validation_pictures} validation pictures: {self.flags_agree:.2%} of the "
             "flags agree; calibrated on "
@@ -488,9 +503,8 @@ def _search(
         figures = _measure(judged, network, len(calibration.rows), method, quantiser, in_float)
         steps.append(Step(calibration=method, in_float=in_float, complaints=figures.complaints))
         report(f"{len(in_float)} blocks in floating point: " + _said(figures))
-        accepted = not figures.complaints
-        if accepted or 2 * max(count + 1, 2) > len(quantiser.blocks):
-            done = {"steps": tuple(steps), "accepted": accepted}
+        if not figures.losses or 2 * max(count + 1, 2) > len(quantiser.blocks):
+            done = {"steps": tuple(steps), "accepted": not figures.complaints}
             return figures.model_copy(update=done), network
         if not ranking:
             ranking = sorted(quantiser.blocks, key=lambda block: ratio(ranges, [block]))
