@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from vigil.errors import BundleError, ConfigurationError, ManifestError
 from vigil.triager import Triager
 from vigil_training import evaluate as module
-from vigil_training.evaluate import evaluate
+from vigil_training.evaluate import evaluate, judge
 from vigil_training.gate_check import check_gate
 from vigil_training.manifest import GateRow, read_manifest
 from vigil_training.model_card import write_card, write_metrics
@@ -151,3 +151,12 @@ def test_what_cannot_be_evaluated_is_one_sentence(
         evaluate(smoke_bundle, tmp_path / "none.csv")
     with pytest.raises(ConfigurationError, match="does not record how its patients were split"):
         evaluate(stand_in_bundle, phantom_manifest, split="val")
+
+
+def test_every_analysed_film_has_a_ratio_or_a_reason_for_none(
+    smoke_bundle: Path, phantom_manifest: Path
+) -> None:
+    judged = judge(smoke_bundle, phantom_manifest)
+    analysed = [answer for answer in judged.answers if answer.code is None]
+    assert analysed
+    assert all((a.ratio is None) != (a.no_ratio is None) for a in analysed)

@@ -224,6 +224,7 @@ def _chosen(
 def _ask(triager: Triager, row: ManifestRow) -> Answer:
     result = triager.triage(row.path, age_years=row.age_years)
     corrected = any("before it was analysed" in note for note in result.notes)
+    anatomy = result.anatomy
     return Answer(
         row=row,
         code=None if result.code is None else str(result.code),
@@ -233,6 +234,8 @@ def _ask(triager: Triager, row: ManifestRow) -> Answer:
         keys=dict(result.keys),
         flagged=frozenset(flag.label for flag in result.flags),
         outlines={} if corrected else _outlines(triager, row, result),
+        ratio=None if anatomy is None else anatomy.ratio,
+        no_ratio=None if anatomy is None or anatomy.no_ratio is None else str(anatomy.no_ratio),
     )
 
 
