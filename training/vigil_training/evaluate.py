@@ -46,8 +46,8 @@ _NOTES = (
 _CROSS_NOTE = (
     "Cross-fitted: these patients fitted the shipped calibration and band, so both are fitted "
     "again in ten folds by patient; no patient is judged by a fit that it took part in. The "
-    "thresholds and the choice of the epoch are not crossed: sensitivity and specificity are "
-    "optimistic."
+    "thresholds, and the epoch where these patients chose it, are not crossed: sensitivity and "
+    "specificity are optimistic."
 )
 _FOREIGN_NOTE = "Sources that the bundle was not trained on count with all their pictures."
 
