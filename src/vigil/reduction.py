@@ -47,6 +47,8 @@ def average_in_file(
     row_bytes = columns * sample.itemsize
     if not offset or element is None or getattr(element, "value", b"") is not None:
         return None
+    if getattr(element, "length", 0) < rows * row_bytes:
+        return None  # what follows in the file is another element's, no pixels
     strip_rows = max(step, _STRIP_BYTES // row_bytes // step * step)
     averaged = np.empty((-(-rows // step), -(-columns // step)), sample.newbyteorder("="))
     buffer = np.empty((min(strip_rows, rows), columns), sample)

@@ -268,6 +268,20 @@ def test_uncompressed_pixels_cut_short_are_corrupt(least: LeastSide | None, save
     assert refused.value.code in {RefusalCode.PIXELS_CORRUPT, RefusalCode.FILE_UNREADABLE}
 
 
+@pytest.mark.parametrize("least", [None, LEAST], ids=["whole", "reduced"])
+def test_pixels_that_are_too_few_are_not_made_up_from_the_element_behind_them(
+    least: LeastSide | None, save: Save
+) -> None:
+    path = save(FILM, BitsStored=16, HighBit=15)
+    dataset = dcmread(path)
+    dataset.PixelData = dataset.PixelData[: FILM.nbytes // 2]
+    dataset.add_new(0xFFFCFFFC, "OB", bytes(FILM.nbytes))
+    dataset.save_as(path)
+    with pytest.raises(ImageRefused) as refused:
+        read_dicom(path, least)
+    assert refused.value.code is RefusalCode.PIXELS_CORRUPT
+
+
 def test_a_small_picture_is_read_whole(save: Save) -> None:
     assert read_dicom(save(FILM[:150, :140].copy()), LEAST).sampling is None
 

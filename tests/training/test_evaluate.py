@@ -1,6 +1,8 @@
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ class _Oracle:
     """A triager that answers by the file's number: it says p = number / 100, or refuses."""
 
     refused = frozenset({3})
+    anatomies: Mapping[int, SimpleNamespace] = MappingProxyType({})
 
     def __init__(self, bundle: Path) -> None:
         self.bundle = Triager.load(bundle, threads=1).bundle
@@ -36,13 +39,31 @@ class _Oracle:
             code=None, findings={"Effusion": number / 100}, keys={"Effusion": "Effusion"},
             flags=flags,
             notes=("the picture was inverted before it was analysed",) if number == 5 else (),
-            priority="URGENT" if flags else "ROUTINE", anatomy=None,
+            priority="URGENT" if flags else "ROUTINE",
+            anatomy=self.anatomies.get(number),
         )  # fmt: skip
 
 
 @pytest.fixture
 def oracle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "Triager", SimpleNamespace(load=_Oracle))
+
+
+@pytest.mark.usefixtures("oracle")
+def test_the_cardiothoracic_ratio_is_taken_from_the_answers(
+    smoke_bundle: Path, phantom_manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anatomies = {
+        1: SimpleNamespace(ratio=0.5, no_ratio=None),
+        2: SimpleNamespace(ratio=None, no_ratio="CUT_OFF"),
+    }
+    monkeypatch.setattr(_Oracle, "anatomies", anatomies)
+    rows = read_manifest(phantom_manifest)
+    known = [replace(row, cardiothoracic_ratio=0.48) for row in rows]
+    monkeypatch.setattr(module, "read_manifest", lambda path: tuple(known))
+    (figures,) = evaluate(smoke_bundle, phantom_manifest, samples=0).ratios
+    assert (figures.measured, figures.not_measured) == (1, {"CUT_OFF": 1})
+    assert figures.mean_error == pytest.approx(0.02)
 
 
 @pytest.mark.usefixtures("oracle")
