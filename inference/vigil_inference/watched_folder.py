@@ -33,6 +33,8 @@ _CUT_SHORT_PATIENCE = 12
 """A file whose last element is incomplete may settle this many times longer than others."""
 _LONG_LENGTH = frozenset({b"OB", b"OW", b"OD", b"OF", b"OL", b"OV", b"UN"})
 _UNDEFINED = 0xFFFFFFFF
+_LONGEST_REFUSED_NAME_BYTES = 240
+"""A name has 255 bytes at most, and a number and the note's suffix are added to it."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,8 @@ class WatchedFolder:
         folder = self._folder / REFUSED
         folder.mkdir(exist_ok=True)
         place = _free_name(folder, path.name)
-        note = place.with_name(f"{place.name}.txt")
-        with note.open("w", encoding="utf-8") as file:
+        # Names come from anywhere: what is not UTF-8 in one is written as an escape.
+        with _note_of(place).open("w", encoding="utf-8", errors="backslashreplace") as file:
             moment = datetime.now(UTC).isoformat(timespec="seconds")
             file.write(f"{moment}\n{path.relative_to(self._folder)}\n{code}: {reason}\n")
             file.flush()
@@ -206,9 +208,15 @@ def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
 
 
 def _free_name(folder: Path, name: str) -> Path:
+    """Return a path that is free, as its note's is: neither may replace what was refused before."""
+    name = os.fsdecode(os.fsencode(name)[:_LONGEST_REFUSED_NAME_BYTES])
     place = folder / name
     number = 1
-    while place.exists():
+    while place.exists() or _note_of(place).exists():
         place = folder / f"{number}-{name}"
         number += 1
     return place
+
+
+def _note_of(place: Path) -> Path:
+    return place.with_name(f"{place.name}.txt")

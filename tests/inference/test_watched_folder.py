@@ -1,3 +1,4 @@
+import os
 import shutil
 import time
 from pathlib import Path
@@ -203,3 +204,37 @@ def test_a_file_cut_inside_a_sequence_is_refused_and_not_tried_for_ever(
     cut_inside_a_sequence(tmp_path).rename(folder / "cut.dcm")
     watched.look()
     assert refused(folder) == ["cut.dcm", "cut.dcm.txt"]
+
+
+def test_a_file_whose_name_is_no_utf8_is_refused_and_does_not_hold_up_the_others(
+    watched: WatchedFolder, folder: Path, service: Service, make_file: MakeFile
+) -> None:
+    odd = Path(os.fsdecode(os.fsencode(folder) + b"/M\xfcller.txt"))  # Latin-1, of an old share
+    odd.write_bytes(b"no DICOM object")
+    path = put(make_file(), folder, "z.dcm")
+    uid = dcmread(path).SOPInstanceUID
+    assert watched.look() == 1
+    assert held(service) == [uid]
+    assert not odd.exists()
+    note = folder / "refused" / f"{odd.name}.txt"
+    assert r"M\udcfcller.txt" in note.read_text(encoding="utf-8")
+
+
+def test_a_note_replaces_no_file_that_was_refused_before(
+    watched: WatchedFolder, folder: Path
+) -> None:
+    (folder / "scan.txt").write_bytes(b"a report that somebody wrote")
+    watched.look()
+    (folder / "scan").write_bytes(b"no DICOM object either")
+    watched.look()
+    kept = [path.read_bytes() for path in (folder / "refused").iterdir()]
+    assert b"a report that somebody wrote" in kept
+    assert b"no DICOM object either" in kept
+
+
+def test_a_file_with_the_longest_name_is_refused_too(watched: WatchedFolder, folder: Path) -> None:
+    path = folder / ("x" * 255)
+    path.write_bytes(b"no DICOM object")
+    watched.look()
+    assert not path.exists()
+    assert len(refused(folder)) == 2
