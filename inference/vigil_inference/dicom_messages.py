@@ -75,6 +75,11 @@ class IncomingDataSet(BytesIO):
         self._path: Path | None = None
         self._error: StorageError | None = None
 
+    @property
+    def is_in_spool(self) -> bool:
+        """Whether there is a file to be removed."""
+        return self._path is not None
+
     def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
         """Take a fragment; an error of the disk is kept for :meth:`finish`.
 
@@ -182,7 +187,8 @@ class MessageReceiver(DIMSEServiceProvider):  # type: ignore[misc]
         self._timeout_seconds = timeout_seconds
         self._stirred = stirred
         self._began = 0.0
-        self._arriving: list[IncomingDataSet] = []
+        # By identity. Two threads take from it: single steps that need no lock.
+        self._arriving: dict[int, IncomingDataSet] = {}
         self.after_response: Callable[[], None] | None = None
         """Called once, when the next response has been handed to the transport."""
 
@@ -191,16 +197,19 @@ class MessageReceiver(DIMSEServiceProvider):  # type: ignore[misc]
         if self.message is None:
             message = DIMSEMessage()
             message.data_set = IncomingDataSet(message, self.assoc, self._intake)
-            self._arriving.append(message.data_set)
+            self._arriving[id(message.data_set)] = message.data_set
             self.message = message
             self._began = time.monotonic()
         elif time.monotonic() - self._began > self._timeout_seconds:
             self._end("message_took_too_long", "TimeoutError")
             return
+        data_set = self.message.data_set
         try:
             super().receive_primitive(primitive)
         except Exception as error:  # pynetdicom's decoder raises whatever a message makes it meet
             self._end("message_malformed", type(error).__name__)
+        if self.message is None and not data_set.is_in_spool:
+            self.release(data_set)  # whole, and of memory: it goes with its request
         if not self.msg_queue.empty():
             self._stirred.set()
 
@@ -228,14 +237,14 @@ class MessageReceiver(DIMSEServiceProvider):  # type: ignore[misc]
 
     def release(self, data_set: IncomingDataSet) -> None:
         """Hand a whole data set over to its handler, which discards it."""
-        # Other than list.remove, not by value: two empty streams must not be taken for one.
-        self._arriving = [other for other in self._arriving if other is not data_set]
+        self._arriving.pop(id(data_set), None)
 
     def discard(self) -> None:
         """Remove what no handler took: the association is over."""
-        arriving, self._arriving = self._arriving, []
-        for data_set in arriving:
-            data_set.discard()
+        while self._arriving:
+            with contextlib.suppress(KeyError):  # the other thread took the last one
+                _, data_set = self._arriving.popitem()
+                data_set.discard()
 
     def _end(self, event: str, error: str) -> None:
         log.warning(event, error=error)

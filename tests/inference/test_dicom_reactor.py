@@ -7,6 +7,7 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.sop_class import Verification
 
 from tests.inference.conftest import FakeModel, MakeFile, Until
 from vigil_inference.dicom_reactor import DataPdu
@@ -108,3 +109,22 @@ def test_idle_associations_are_waited_for_and_hear_at_once_what_concerns_them(
         for association in idle:
             association.abort()
     until(lambda: threading.active_count() <= before)
+
+
+def test_a_message_that_came_in_whole_is_not_held_until_its_association_ends(
+    service: Service, until: Until
+) -> None:
+    service.start()
+    try:
+        ae = AE()
+        ae.add_requested_context(Verification)
+        association = ae.associate("127.0.0.1", service.listener.port)
+        for _ in range(5):
+            assert association.send_c_echo().Status == 0x0000
+        [served] = service.listener._ae.active_associations
+        # Its own thread lets go of the last one, perhaps after that was answered.
+        until(lambda: not served.dimse._arriving)
+        assert association.is_established
+        association.release()
+    finally:
+        service.stop()
