@@ -184,7 +184,7 @@ class Retention:
             )
             self._store.announce(session, uid)
         try:
-            write_durably(path, content, path.with_suffix(".part"))
+            _replace(path, content)
         except OSError as error:
             log.error("removal_not_finished", instance=row.id, error=errno_name(error))
         self._on_removed(uid)
@@ -196,7 +196,7 @@ class Retention:
         except Exception as error:  # pydicom's parser raises whatever a damaged file makes it meet
             log.warning("removal_not_finished", error=type(error).__name__)
             return False
-        write_durably(path, content, path.with_suffix(".part"))
+        _replace(path, content)
         return True
 
     def _remove_results(
@@ -269,6 +269,13 @@ def _lock_study(session: Session, study_id: int) -> str:
     return session.scalars(
         select(Study.study_instance_uid).where(Study.id == study_id).with_for_update()
     ).one()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Replace an original; what a process left that died at the same is in nobody's way."""
+    temporary = path.with_suffix(".part")
+    temporary.unlink(missing_ok=True)
+    write_durably(path, content, temporary)
 
 
 def _is_quiet(store: Store) -> ColumnElement[bool]:

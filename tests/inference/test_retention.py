@@ -276,6 +276,20 @@ def test_a_process_that_died_after_the_record_leaves_pixels_that_the_next_start_
     assert site.service.retention.finish() == 0
 
 
+def test_a_process_that_died_while_it_removed_pixels_does_not_keep_the_next_from_it(
+    start_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = start_site(retention_originals_days=0)
+    site.receive()
+    with monkeypatch.context() as patch:
+        patch.setattr("vigil_inference.retention.write_durably", lambda *arguments: None)
+        site.service.retention.apply()
+    [row] = site.instances()
+    (site.data_dir / row.file_path).with_suffix(".part").write_bytes(b"cut off in the mid")
+    assert site.service.retention.finish() == 1
+    assert not site.pixels(row)
+
+
 def test_a_later_picture_gets_its_superseding_report_though_the_first_ones_pixels_are_gone(
     start_site: Callable[..., Site],
 ) -> None:
