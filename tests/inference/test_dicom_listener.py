@@ -22,6 +22,7 @@ from tests.inference.conftest import FakeModel, MakeFile, Until, make_dataset
 from vigil.errors import StorageError
 from vigil_inference.dicom_listener import TRANSFER_SYNTAXES, handle_store
 from vigil_inference.dicom_messages import Received
+from vigil_inference.doors import DoorBook
 from vigil_inference.sender import send
 from vigil_inference.service import Service
 from vigil_inference.settings import Settings
@@ -215,7 +216,8 @@ def test_no_error_leaves_the_handler_and_none_is_acknowledged(
             AffectedSOPClassUID="1", AffectedSOPInstanceUID="2", DataSet=data_set
         ),
     )
-    status = handle_store(event, SimpleNamespace(accept=accept))  # type: ignore[arg-type]
+    intake: Any = SimpleNamespace(accept=accept, doors=DoorBook())
+    status = handle_store(event, intake)
     assert status.Status == expected
     assert "Nguyễn" not in status.ErrorComment
     assert discarded == [True]
