@@ -187,7 +187,9 @@ def _low_pass(
     halvings = _halvings(max(description.rows, description.columns), least)
     if header is None or not halvings or halvings > header.levels:
         return None
-    is_simple = header.components == 1 and header.is_plain and not header.is_signed
+    # Pillow spreads fewer than 8 bits over all 8, which the whole decoders do not.
+    is_grey = header.components == 1 and header.bits >= 8 and not header.is_signed
+    is_simple = is_grey and header.is_plain
     bits_stored = integer(dataset, "BitsStored")
     if not (is_simple and 0 < bits_stored <= 16 and is_whole(frame, header)):
         return None

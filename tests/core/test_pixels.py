@@ -282,6 +282,15 @@ def test_pixels_that_are_too_few_are_not_made_up_from_the_element_behind_them(
     assert refused.value.code is RefusalCode.PIXELS_CORRUPT
 
 
+def test_a_codestream_of_seven_bits_is_as_dark_reduced_as_it_is_whole(save: Save) -> None:
+    dark = (FILM >> 5).astype(np.uint8)
+    frame = imagecodecs.jpeg2k_encode(dark, codecformat="j2k", reversible=True, bitspersample=7)
+    depth = {"BitsStored": 8, "HighBit": 7, "WindowCenter": 128, "WindowWidth": 256}
+    path = save(dark, uid.JPEG2000Lossless, frame=frame, **depth)
+    means = [read_dicom(path, least).pixels.mean() for least in (LEAST, None)]
+    assert means[0] == pytest.approx(means[1], rel=0.03)
+
+
 def test_a_small_picture_is_read_whole(save: Save) -> None:
     assert read_dicom(save(FILM[:150, :140].copy()), LEAST).sampling is None
 
