@@ -282,9 +282,9 @@ class Intake:
         return recorded
 
     def _mend(self, staged: Path, place: Path, instance_id: int) -> None:
-        """Put a repeated object's bytes back where they were lost, and have it analysed then."""
-        if not place.is_file():
-            log.error("alarm_original_was_missing")
+        """Put a repeated object's bytes back where they were lost or cut, and have it analysed."""
+        if not place.is_file() or place.stat().st_size != staged.stat().st_size:
+            log.error("alarm_original_was_damaged")
             place.parent.mkdir(parents=True, exist_ok=True)
             sync_folder(place.parent.parent)
             _move_durably(staged, place)

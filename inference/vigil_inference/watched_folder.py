@@ -85,7 +85,9 @@ class WatchedFolder:
                 taken += self._take(path, identity)
             except StorageError as error:
                 log.error("folder_waits", reason=str(error))
-                break  # the next look finds all that is left
+                if self._intake.check() != "ok":
+                    break  # the next look finds all that is left
+                # It was this file that could not be read: the others are not kept waiting.
             except OSError as error:
                 log.warning("folder_file_not_taken", error=errno_name(error))
         return taken

@@ -204,13 +204,16 @@ def test_a_uid_that_another_study_holds_is_refused_and_stays_where_it_was(
     assert rows(store)[0].conflicts == 1
 
 
-def test_an_original_that_was_lost_from_the_disk_is_put_back_by_a_repeat(
-    intake: Intake, store: Store, make_file: MakeFile, tmp_path: Path
+@pytest.mark.parametrize("harm", ["lost", "cut"])
+def test_an_original_that_was_lost_or_cut_on_the_disk_is_put_back_by_a_repeat(
+    intake: Intake, store: Store, make_file: MakeFile, tmp_path: Path, harm: str
 ) -> None:
     path = make_file()
     intake.accept(path, SOURCE)
     original = tmp_path / "var" / rows(store)[0].file_path
     original.unlink()
+    if harm == "cut":
+        original.write_bytes(path.read_bytes()[:400])
     assert intake.accept(path, SOURCE).outcome is Outcome.REPEATED
     assert original.read_bytes() == path.read_bytes()
 

@@ -238,3 +238,29 @@ def test_a_file_with_the_longest_name_is_refused_too(watched: WatchedFolder, fol
     watched.look()
     assert not path.exists()
     assert len(refused(folder)) == 2
+
+
+def test_a_file_whose_disk_cannot_read_it_keeps_no_other_waiting(
+    watched: WatchedFolder,
+    folder: Path,
+    service: Service,
+    make_file: MakeFile,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bad, good = put(make_file(), folder, "a.dcm"), put(make_file(), folder, "b.dcm")
+    uid = dcmread(good).SOPInstanceUID
+    accept = service.intake.accept
+
+    def read_error(file, source):  # as a share whose disk fails, in the middle of a file
+        if file.name == str(bad):
+            raise StorageError("the object could not be written (EIO)")
+        return accept(file, source)
+
+    monkeypatch.setattr(service.intake, "accept", read_error)
+    assert watched.look() == 1
+    assert held(service) == [uid]
+    assert bad.exists()
+    monkeypatch.setattr(service.intake, "check", lambda: "the disk is full")
+    third = put(make_file(), folder, "c.dcm")
+    assert watched.look() == 0
+    assert third.exists()

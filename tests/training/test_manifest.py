@@ -102,3 +102,10 @@ def test_a_gate_manifest_says_what_a_picture_is(tmp_path: Path) -> None:
     path.write_text("path,class,source,image_id\nfoot.jpg,foot,x,1\n", encoding="utf-8")
     with pytest.raises(ManifestError, match=r"row 2: the file foot\.jpg is missing"):
         read_gate_manifest(path)
+
+
+def test_a_manifest_saved_by_a_spreadsheet_is_read(write_manifest) -> None:
+    path = write_manifest([{"age": "61"}])
+    path.write_text(path.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    (read,) = read_manifest(path)
+    assert read.age_years == 61

@@ -127,7 +127,8 @@ def read_gate_manifest(path: Path) -> tuple[GateRow, ...]:
 def _records(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield each record with the line it ends on (a quoted field may span lines)."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        # Spreadsheets begin their CSV files with a byte order mark.
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             missing = [name for name in required if name not in (reader.fieldnames or ())]
             if missing:
