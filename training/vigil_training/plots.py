@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigil.errors import ConfigurationError
+from vigil_training.canvas import new_figure
 from vigil_training.evaluate import Judged
 from vigil_training.figures import Evaluation, LabelFigures
 from vigil_training.merits import scores_of
@@ -29,20 +30,12 @@ def draw(judged: Judged, found: Evaluation, folder: Path) -> tuple[Path, ...]:
     ConfigurationError
         If matplotlib is not installed or the folder cannot be written to.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigurationError(
-            "plots need matplotlib: install the package with its extra, vigil-cxr[training]"
-        ) from error
     files = []
     for label in dict.fromkeys(row.label for row in found.results):
         rows = [row for row in found.results if row.label == label and _is_drawn(row)]
         if not rows:
             continue
-        figure = Figure(figsize=(9, 4.4), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(9, 4.4)
         figure.suptitle(f"{label.replace('_', ' ')} – {found.bundle}, split {found.split}")
         left, right = figure.subplots(1, 2)
         _roc(left, judged, rows)

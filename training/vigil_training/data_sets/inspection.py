@@ -20,6 +20,7 @@ from vigil import RESEARCH_USE, __version__
 from vigil.errors import ConfigurationError, ImageRefused
 from vigil.findings import LABELS, NO_FINDING
 from vigil.reading import read_radiograph
+from vigil_training.canvas import new_figure
 from vigil_training.data_sets.check import Checked, check
 from vigil_training.data_sets.near_copies import Looks, copies, look_at_all
 from vigil_training.figures import Figures
@@ -343,15 +344,7 @@ def overview(inspected: Inspected) -> "Figure":
     ConfigurationError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigurationError(
-            "pictures need matplotlib: install the package with its extra, vigil-cxr[training]"
-        ) from error
-    made = Figure(figsize=(11, 7.5), layout="constrained")
-    FigureCanvasAgg(made)
+    made = new_figure(11, 7.5)
     grid = made.add_gridspec(2, 1, height_ratios=(1, 1.4))
     ages, labels = made.add_subplot(grid[0]), made.add_subplot(grid[1])
     sources = [one.source for one in inspected.figures.sources]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vigil.errors import ConfigurationError
+from vigil_training.canvas import new_figure
 from vigil_training.simulation.outcome import (
     ANY_TIME,
     PERCENTILES,
@@ -47,13 +48,6 @@ def figure(report: SimulationReport) -> "Figure":
     ConfigurationError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigurationError(
-            "pictures need matplotlib: install the package with its extra, vigil-cxr[training]"
-        ) from error
     base = report.variants[0]
     groups = [
         group
@@ -61,8 +55,7 @@ def figure(report: SimulationReport) -> "Figure":
         if any(w.group == group for w in base.orders[0].waiting)
     ]
     rows = -(-len(groups) // _COLUMNS)
-    made = Figure(figsize=(12, 3.0 * rows + 4.2), layout="constrained")
-    FigureCanvasAgg(made)
+    made = new_figure(12, 3.0 * rows + 4.2)
     made.suptitle(f"{report.scenario.name} – {base.operation}. {report.notice}.")
     grid = made.add_gridspec(rows + 1, _COLUMNS, height_ratios=[*[3.0] * rows, 4.0])
     for index, group in enumerate(groups):

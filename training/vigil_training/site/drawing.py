@@ -7,6 +7,7 @@ import numpy as np
 
 from vigil.errors import ConfigurationError
 from vigil_training.calibrate import platt, probabilities
+from vigil_training.canvas import new_figure
 from vigil_training.plots import roc_curve
 from vigil_training.reliability import equal_bins
 from vigil_training.site.calibration import Calibrated, FindingReport
@@ -46,15 +47,7 @@ def figure(report: FindingReport, films: SiteFilms, title: str) -> "Figure":
     ConfigurationError
         If matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigurationError(
-            "plots need matplotlib: install the package with its extra, vigil-cxr[training]"
-        ) from error
-    made = Figure(figsize=(11, 8.4), layout="constrained")
-    FigureCanvasAgg(made)
+    made = new_figure(11, 8.4)
     made.suptitle(
         f"{report.key.replace('_', ' ')} – {title}: {report.positive_patients} patients with it, "
         f"{report.negative_patients} without"
