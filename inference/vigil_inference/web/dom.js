@@ -23,8 +23,20 @@ export function make(tag, attributes = {}, ...children) {
 
 /** Ask the service; an error carries the service's own code. */
 export async function ask(path, signal) {
-  const answer = await fetch(path, { signal, headers: { Accept: "application/json" } });
-  if (answer.ok) return answer.json();
+  return receive(await fetch(path, { signal, headers: { Accept: "application/json" } }));
+}
+
+/** Tell the service something: `send("PUT", path, {…})`. Everything that changes goes this way. */
+export async function send(method, path, body = {}) {
+  return receive(await fetch(path, {
+    method,
+    headers: { Accept: "application/json", "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  }));
+}
+
+async function receive(answer) {
+  if (answer.ok) return answer.status === 204 ? null : answer.json();
   const problem = await answer.json().catch(() => ({}));
   throw Object.assign(new Error(problem.message || answer.statusText), {
     code: problem.code || "HTTP_ERROR",
