@@ -230,10 +230,12 @@ class MessageReceiver(DIMSEServiceProvider):  # type: ignore[misc]
 
     def send_msg(self, primitive: DimsePrimitiveType, context_id: int) -> None:
         """Send a message, then do what was to wait for it."""
-        super().send_msg(primitive, context_id)
-        if primitive.MessageIDBeingRespondedTo is not None and self.after_response is not None:
-            after, self.after_response = self.after_response, None
-            after()
+        try:
+            super().send_msg(primitive, context_id)
+        finally:
+            if primitive.MessageIDBeingRespondedTo is not None and self.after_response is not None:
+                after, self.after_response = self.after_response, None
+                after()
 
     def release(self, data_set: IncomingDataSet) -> None:
         """Hand a whole data set over to its handler, which discards it."""

@@ -6,6 +6,7 @@ for good. Both are mended here, and a connection from an address that is not all
 before a byte of it is read. What reads a connection's PDUs is in ``dicom_reactor``.
 """
 
+import contextlib
 import socket
 import ssl
 import sys
@@ -109,6 +110,15 @@ class TimedSocket(AssociationSocket):  # type: ignore[misc]
         self.socket.settimeout(self._timeout)
         del content[received:]
         return content
+
+    def _shutdown_socket(self) -> None:
+        """Close the socket also where the peer was faster: its shutdown then fails."""
+        if self.socket is None:
+            return
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self.socket.close()
 
 
 class _SharedContexts(list[PresentationContext]):

@@ -164,7 +164,7 @@ class Intake:
             if recorded is None:
                 recorded = self._keep(staged, header, sha256, source)
             elif recorded.outcome is Outcome.REPEATED and recorded.is_removed:
-                self._restore(staged, recorded, sha256)
+                self._restore(staged, header, recorded, sha256)
             elif recorded.outcome is Outcome.REPEATED:
                 place = self._data_dir / recorded.file_path
                 self._mend(staged, place, recorded.instance_id)
@@ -292,7 +292,7 @@ class Intake:
         if task is not None:
             self._on_accepted(task)
 
-    def _restore(self, staged: Path, recorded: Recorded, sha256: str) -> None:
+    def _restore(self, staged: Path, header: Header, recorded: Recorded, sha256: str) -> None:
         """Keep the bytes of an object again that were removed by rule: it is acknowledged.
 
         In a place of its own, so that a removal that is still under way does not meet them.
@@ -300,7 +300,12 @@ class Intake:
         place = self._originals / sha256[:2] / f"{staged.stem}.dcm"
         _move_durably(staged, place)
         file_path = place.relative_to(self._data_dir).as_posix()
-        if self._store.restore(recorded.instance_id, file_path):
+        try:
+            restored = self._store.restore(recorded.instance_id, file_path)
+        except (SQLAlchemyError, TimeoutError):
+            self._remove_unrecorded(header, sha256, place)
+            raise
+        if restored:
             _remove(self._data_dir / recorded.file_path)
             log.info("original_kept_again", instance=recorded.instance_id)
         else:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pydicom
 import structlog
-from sqlalchemy import ColumnElement, and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from vigil_inference.delivery.destinations import AnyDestination
@@ -143,13 +143,16 @@ class Retention:
         objects = ResultSet.study_id == Study.id, ResultSet.id == ResultObject.result_set_id
         went = exists().where(Delivery.result_object_id == ResultObject.id)
         late = exists().where(Delivery.study_id == Study.id, Delivery.delivered_at > limit)
+        # A picture that came after the last release may be in none: no destination wanted another.
+        answered_at = func.coalesce(Instance.analysed_at, Instance.received_at)
+        spoke_of_it = ResultSet.released_at >= answered_at
         return (
             Instance.removed_at.is_(None),
             Instance.stored_at <= limit,
             Instance.state != State.RECEIVED.value,
             _is_quiet(self._store),
             ~waiting.correlate(Study),
-            exists().where(*objects, self._is_proved).correlate(Study),
+            exists().where(*objects, self._is_proved, spoke_of_it).correlate(Study, Instance),
             ~exists().where(*objects, went, ~self._is_proved).correlate(Study),
             ~late.correlate(Study),
         )

@@ -21,7 +21,6 @@ from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
 from vigil_inference.dicom_responses import keep_responses
 from vigil_inference.headers import digest_of
@@ -164,6 +163,8 @@ class CommitmentProvider:
                 str(event.assoc.requestor.ae_title).strip(),
                 event.assoc,
             )
+            if not (transaction.uid and transaction.references):
+                return _INVALID_ARGUMENT, None
         except Exception as error:  # pydicom raises whatever a malformed data set makes it meet
             log.warning("commitment_malformed", error=type(error).__name__)
             return _INVALID_ARGUMENT, None
@@ -196,7 +197,7 @@ class CommitmentProvider:
         try:
             reasons = failure_reasons(self._store, self._data_dir, transaction.references)
             self._report(transaction, reasons)
-        except (SQLAlchemyError, OSError, RuntimeError, ValueError) as error:
+        except Exception as error:  # pynetdicom raises whatever a peer makes it meet
             log.warning("commitment_not_reported", error=type(error).__name__, **known)
             if self._try_again(transaction, attempt):
                 return

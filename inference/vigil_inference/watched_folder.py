@@ -65,6 +65,7 @@ class WatchedFolder:
         self._looks: dict[Path, _Look] = {}
         # Files that were taken and could not be removed: a folder that may only be read.
         self._left: dict[Path, tuple[int, int, int, int]] = {}
+        self._unreadable: set[str] = set()
 
     def look(self) -> int:
         """Take what has settled; return how many files.
@@ -95,7 +96,7 @@ class WatchedFolder:
     def _files(self) -> Iterator[tuple[Path, tuple[int, int, int, int]]]:
         if not self._folder.is_dir():
             raise FileNotFoundError("the watched folder is not there")
-        for parent, folders, names in os.walk(self._folder):
+        for parent, folders, names in os.walk(self._folder, onerror=self._say_unreadable):
             here = Path(parent)
             folders[:] = [
                 name
@@ -110,6 +111,12 @@ class WatchedFolder:
                     status = path.stat(follow_symlinks=False)
                     if stat.S_ISREG(status.st_mode):
                         yield path, _identity(status)
+
+    def _say_unreadable(self, error: OSError) -> None:
+        """Say once of each subfolder that it cannot be read; it is tried again at every look."""
+        if error.filename not in self._unreadable:
+            self._unreadable.add(error.filename)
+            log.warning("folder_part_not_read", error=errno_name(error))
 
     def _has_settled(self, path: Path, identity: tuple[int, int, int, int]) -> bool:
         now = time.monotonic()

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import pytest
 from pydicom import dcmread
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 from tests.inference.conftest import MakeFile, cut_inside_a_sequence
@@ -139,6 +139,29 @@ def test_a_commit_that_fails_is_told_and_leaves_no_row_and_no_file(
         intake.accept(path, SOURCE)
     monkeypatch.undo()
     assert (rows(store), kept_files(tmp_path), spooled(tmp_path), accepted) == ([], [], [], [])
+
+
+def test_bytes_that_come_again_after_their_removal_leave_no_file_where_the_commit_fails(
+    intake: Intake,
+    store: Store,
+    make_file: MakeFile,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def locked(*_: object) -> NoReturn:
+        raise OperationalError("UPDATE", {}, Exception("database is locked"))
+
+    path = make_file()
+    intake.accept(path, SOURCE)
+    before = kept_files(tmp_path)
+    with store.writing() as session:
+        session.execute(update(Instance).values(removed_at=store.now()))
+    monkeypatch.setattr(store, "restore", locked)
+    with pytest.raises(StorageError):
+        intake.accept(path, SOURCE)
+    monkeypatch.undo()
+    assert (kept_files(tmp_path), spooled(tmp_path)) == (before, [])
+    assert intake.accept(path, SOURCE).outcome is Outcome.REPEATED
 
 
 def test_nothing_is_taken_when_the_disk_is_full_up_to_its_reserve(

@@ -305,6 +305,25 @@ def test_a_later_picture_gets_its_superseding_report_though_the_first_ones_pixel
     assert named.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == reports[0].sop_instance_uid
 
 
+@on_both
+def test_a_later_picture_that_no_release_speaks_of_keeps_its_original(
+    start_site: Callable[..., Site], kind: str
+) -> None:
+    """The site has struck its destinations off; the first picture's proof is not the second's."""
+    site = start_site(kind=kind, retention_originals_days=0)
+    path = site.receive()
+    first = dcmread(path)
+    site.service.delivery._release._destinations = ()
+    later = site._make_file(
+        "0.95", StudyInstanceUID=first.StudyInstanceUID, PatientID=first.PatientID
+    )
+    site.service.intake.accept(later, SOURCE)
+    site.wait_for_delivery()
+    assert [row.state for row in site.instances()] == ["analysed", "analysed"]
+    assert site.service.retention.apply() == 1
+    assert [site.pixels(row) for row in site.instances()] == [False, True]
+
+
 def test_what_was_removed_is_said_to_be_by_every_interface(
     start_site: Callable[..., Site], stow: Callable[..., httpx.Response]
 ) -> None:

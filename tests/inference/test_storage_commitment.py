@@ -36,7 +36,12 @@ def reference(path: Path, **changes: str) -> Dataset:
 
 
 def ask(
-    port: int, items: list[Dataset], *, stay: bool = True, action: int = 1
+    port: int,
+    items: list[Dataset],
+    *,
+    stay: bool = True,
+    action: int = 1,
+    transaction: str | None = None,
 ) -> tuple[int, list[Report]]:
     """Ask for commitment; return the answer's status and, if we stay for it, the report."""
     reports: list[Report] = []
@@ -52,7 +57,7 @@ def ask(
     association = ae.associate(HOST, port, evt_handlers=[(evt.EVT_N_EVENT_REPORT, hear)])
     assert association.is_established
     information = Dataset()
-    information.TransactionUID = generate_uid()
+    information.TransactionUID = generate_uid() if transaction is None else transaction
     information.ReferencedSOPSequence = items
     status, _ = association.send_n_action(
         information, action, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
@@ -137,6 +142,30 @@ def test_a_report_goes_to_the_askers_own_listener_where_the_site_names_it(
     finally:
         service.stop()
         server.shutdown()
+
+
+@pytest.mark.parametrize("missing", ["transaction", "references"])
+def test_a_request_that_names_no_transaction_or_no_object_is_refused(
+    running: Service, make_file: MakeFile, missing: str
+) -> None:
+    items = [] if missing == "references" else [reference(make_file())]
+    transaction = "" if missing == "transaction" else generate_uid()
+    status, reports = ask(running.listener.port, items, transaction=transaction)
+    assert (status, reports) == (0x0115, [])
+
+
+def test_a_report_that_fails_in_a_way_nobody_foresaw_leaves_its_place_to_others(
+    running: Service, make_file: MakeFile, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object) -> None:
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr("vigil_inference.storage_commitment._send", fail)
+    status, _ = ask(running.listener.port, [reference(make_file())], stay=False)
+    assert status == 0x0000
+    provider = running.listener._commitment
+    until(lambda: not provider._under_way)
+    assert provider._waiting == 0
 
 
 def test_another_action_than_to_commit_is_refused(running: Service, make_file: MakeFile) -> None:

@@ -2,12 +2,13 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from pydicom import dcmread
 from pydicom.uid import RLELossless
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
 from tests.inference.conftest import FakeModel, MakeFile, Until, cut_inside_a_sequence, make_dataset
 from vigil.errors import StorageError
@@ -238,6 +239,30 @@ def test_a_file_with_the_longest_name_is_refused_too(watched: WatchedFolder, fol
     watched.look()
     assert not path.exists()
     assert len(refused(folder)) == 2
+
+
+def test_a_subfolder_that_cannot_be_listed_is_said_once_and_keeps_no_other_waiting(
+    watched: WatchedFolder, folder: Path, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = folder / "closed"
+    closed.mkdir()
+    inside = put(make_file(), closed)
+    put(make_file(), folder, "b.dcm")
+    list_folder = os.scandir
+
+    def refuse(path: str) -> Any:
+        if Path(path) == closed:
+            raise PermissionError(13, "no", str(path))
+        return list_folder(path)
+
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(os, "scandir", refuse)
+        assert watched.look() == 1
+        watched.look()
+    said = [entry for entry in logs if entry["event"] == "folder_part_not_read"]
+    assert [entry["error"] for entry in said] == ["EACCES"]
+    assert inside.exists()
+    assert watched.look() == 1  # it can be listed again
 
 
 def test_a_file_whose_disk_cannot_read_it_keeps_no_other_waiting(

@@ -1,6 +1,7 @@
 """A folder, here or mounted: whole files under their SOP Instance UIDs, or none."""
 
 import hashlib
+import time
 import uuid
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from vigil_inference.delivery.durable import write_durably
 from vigil_inference.delivery.ledger import Parcel
 from vigil_inference.delivery.peers import Answer, Verdict
 from vigil_inference.intake import errno_name
+
+_STALE_SECONDS = 600.0
+"""A node that lost its lease may go on writing for a while; nobody writes a file for so long."""
 
 
 class FolderPeer:
@@ -33,7 +37,9 @@ class FolderPeer:
             content = (self._data_dir / parcel.file_path).read_bytes()
             if path.exists():
                 return self._judge_existing(path, parcel)
-            temporary = path.with_name(f".{uuid.uuid4().hex}.part")
+            if parcel.was_interrupted:
+                self._sweep(parcel)
+            temporary = path.with_name(f".{parcel.sop_instance_uid}.{uuid.uuid4().hex}.part")
             write_durably(path, content, temporary)
         except OSError as error:
             reason = f"the folder does not take the file ({errno_name(error)})"
@@ -60,6 +66,12 @@ class FolderPeer:
 
     def _path(self, parcel: Parcel) -> Path:
         return self._folder / f"{parcel.sop_instance_uid}.dcm"
+
+    def _sweep(self, parcel: Parcel) -> None:
+        """Remove what earlier attempts at this file left, unless one may still be at it."""
+        for part in self._folder.glob(f".{parcel.sop_instance_uid}.*.part"):
+            if time.time() - part.stat().st_mtime > _STALE_SECONDS:
+                part.unlink(missing_ok=True)
 
     def _judge_existing(self, path: Path, parcel: Parcel) -> Answer:
         if hashlib.sha256(path.read_bytes()).hexdigest() == parcel.sha256:

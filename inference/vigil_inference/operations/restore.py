@@ -74,6 +74,7 @@ def read_backup(
     if database.exists():
         raise ConfigurationError(f"{database}: exists already, expected no database there")
     staging = data_dir / _STAGING
+    placed: list[Path] = []
     try:
         staging.mkdir(parents=True)
         found, manifest = _unpack(file, staging, on_file)
@@ -81,20 +82,32 @@ def read_backup(
         database.parent.mkdir(parents=True, exist_ok=True)
         for path in sorted(staging.iterdir()):
             if path.name != DATABASE:
-                path.rename(data_dir / path.name)
+                placed.append(data_dir / path.name)
+                path.rename(placed[-1])
         os.sync()
         # Last of all: without it the folder is none that a service goes on with.
+        placed.append(database)
         shutil.move(staging / DATABASE, database)
         staging.rmdir()
         for folder in {data_dir, database.parent}:
             sync_folder(folder)
     except OSError as error:
+        _take_back(placed)
         raise StorageError(f"{data_dir}: nothing was restored ({errno_name(error)})") from error
     except sqlite3.Error as error:
         raise BackupUnusable(f"{file}: its database is damaged") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return manifest
+
+
+def _take_back(placed: list[Path]) -> None:
+    """Remove what was put in its place, the database first: the folder was empty before."""
+    for path in reversed(placed):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _unpack(

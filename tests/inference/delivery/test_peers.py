@@ -1,9 +1,12 @@
 """Delivery to peers that refuse, warn, insist on TLS or another syntax, and to folders."""
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from pydicom import dcmread
@@ -14,6 +17,10 @@ from pynetdicom.presentation import AllStoragePresentationContexts
 from tests.inference.delivery.conftest import Site
 from tests.system.peers import HOST, Program, find_tool, free_port, wait_until
 from vigil_inference.delivery.desk import DeliveryRow, Selection
+from vigil_inference.delivery.destinations import FolderDestination
+from vigil_inference.delivery.folder_peer import FolderPeer
+from vigil_inference.delivery.ledger import Parcel
+from vigil_inference.delivery.peers import Verdict
 
 pytestmark = [
     pytest.mark.system,
@@ -246,3 +253,25 @@ def test_a_folder_that_is_not_mounted_is_waited_for_and_never_made(
     rows = site.wait_for("FAILED", "DELIVERED")
     assert rows[0].code == "FILE_EXISTS"
     assert foreign.read_bytes() == b"another"
+
+
+def test_what_a_killed_process_left_of_a_file_goes_with_the_next_attempt_at_it(
+    tmp_path: Path,
+) -> None:
+    share, content = tmp_path / "share", b"a result"
+    share.mkdir()
+    (tmp_path / "result.dcm").write_bytes(content)
+    parcel = SimpleNamespace(
+        sop_instance_uid="1.2.3",
+        file_path="result.dcm",
+        sha256=sha256(content).hexdigest(),
+        was_interrupted=True,
+    )
+    stale, fresh, other = (share / f".{name}.part" for name in ("1.2.3.0", "1.2.3.1", "1.2.4.0"))
+    for path in (stale, fresh, other):
+        path.write_bytes(b"half")
+    for path in (stale, other):
+        os.utime(path, (0, 0))
+    peer = FolderPeer(FolderDestination(name="share", kind="folder", path=share), tmp_path)
+    assert peer.send(cast(Parcel, parcel)).verdict is Verdict.ACCEPTED
+    assert sorted(path.name for path in share.iterdir()) == [fresh.name, other.name, "1.2.3.dcm"]

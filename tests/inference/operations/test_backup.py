@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from tests.inference.conftest import FakeModel, MakeFile, Until
 from vigil.cli import app
-from vigil.errors import ConfigurationError
+from vigil.errors import ConfigurationError, StorageError
 from vigil_inference.cli import register
 from vigil_inference.headers import digest_of
 from vigil_inference.intake import Source
@@ -314,6 +314,25 @@ def test_an_altered_backup_leaves_nothing_behind(
     there = elsewhere(filled, tmp_path / "restored")
     with pytest.raises(BackupUnusable, match=sentence):
         read_backup(there, rewrite(backup, change))
+    assert list(there.data_dir.iterdir()) == []
+    read_backup(there, backup)
+
+
+@pytest.mark.parametrize("step", ["move", "sync_folder"])
+def test_a_disk_that_fails_at_the_last_step_leaves_nothing_behind(
+    filled: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_args: Any) -> None:
+        raise OSError(28, "no space")
+
+    backup = tmp_path / "vigil.tar"
+    write_backup(filled, backup)
+    there = elsewhere(filled, tmp_path / "restored")
+    place = "vigil_inference.operations.restore"
+    with monkeypatch.context() as full:
+        full.setattr(f"{place}.shutil.move" if step == "move" else f"{place}.sync_folder", fail)
+        with pytest.raises(StorageError, match=r"nothing was restored \(ENOSPC\)"):
+            read_backup(there, backup)
     assert list(there.data_dir.iterdir()) == []
     read_backup(there, backup)
 
