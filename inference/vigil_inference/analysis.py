@@ -186,9 +186,10 @@ class Analysis:
                 # TimeoutError is an OSError. Nothing is lost: the row still says `received`.
                 log.error("analysis_put_off", error=type(error).__name__)
                 self._stopping.wait(_RETRY_SECONDS)
-            except Exception as error:
-                # The worker must live. The message may quote the picture's header, so only its
-                # type is told; when the lease has ended the picture is taken up again.
+            except BaseException as error:
+                # The worker must live, also where native code raises what is no Exception. The
+                # message may quote the picture's header, so only its type is told; when the lease
+                # has ended the picture is taken up again.
                 log.error("analysis_worker_failed", error=type(error).__name__)
 
     def _take_one(self, model: Triages, *, suspects_first: bool) -> bool:
@@ -317,9 +318,9 @@ class Analysis:
     def _triage(self, model: Triages, task: Task) -> AnalysisRecord:
         try:
             result = model.triage(self._data_dir / task.file_path)
-        except (
-            Exception
-        ) as error:  # the core promises not to raise; a patient must not pay for a bug
+        except BaseException as error:
+            # The core promises not to raise; a patient must not pay for a bug, be it one of native
+            # code whose panics are no Exceptions.
             log.error("analysis_crashed", instance=task.instance_id, error=type(error).__name__)
             return refuse(
                 RefusalCode.INTERNAL_ERROR,

@@ -8,7 +8,8 @@ GPL-3.0, and pydicom would pick it up wherever it happens to be installed.
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import imagecodecs
@@ -92,6 +93,28 @@ def decode_frame(source: bytes, runner: DecodeRunner) -> bytearray:
     return bytearray(frame.tobytes())
 
 
+@contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Turn the panic of a codec that is written in Rust into an error like others.
+
+    PyO3's PanicException is no Exception: it passes every handler and ends the thread. A damaged
+    run length in RLE is enough.
+
+    Raises
+    ------
+    ValueError
+        In its place.
+    """
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"the codec panicked: {error}") from error
+
+
 @functools.cache
 def decoder_for(transfer_syntax: uid.UID) -> tuple[Decoder, tuple[str, ...]]:
     """Return pydicom's decoder for a transfer syntax and the plug-ins to try, in order.
@@ -131,7 +154,8 @@ def decode_plain(
         if syntax == uid.RLELossless:
             # The number of segments is the number of a sample's bytes (DICOM PS3.5 G.5).
             sample = np.dtype("<u2" if frame[0] == 2 else "u1")
-            flat = decode_rle(frame, rows * columns, 8 * sample.itemsize, "<")
+            with panics_as_errors():
+                flat = decode_rle(frame, rows * columns, 8 * sample.itemsize, "<")
             values = np.frombuffer(flat, sample).reshape(rows, columns)
         elif syntax in _CODECS:
             values = np.asarray(_CODECS[syntax](frame))

@@ -21,6 +21,7 @@ from vigil.decoders import (
     decode_low_pass,
     decode_plain,
     decoder_for,
+    panics_as_errors,
 )
 from vigil.elements import integer
 from vigil.errors import ImageRefused, RefusalCode
@@ -214,7 +215,8 @@ def _decode(dataset: Dataset, syntax: uid.UID) -> NDArray[np.integer]:
     failure: Exception | None = None
     for plugin in plugins or ("",):
         try:
-            stored, properties = decoder.as_array(dataset, index=0, decoding_plugin=plugin)
+            with panics_as_errors():
+                stored, properties = decoder.as_array(dataset, index=0, decoding_plugin=plugin)
         except Exception as error:  # codecs raise what they like; the next one may succeed
             failure = failure or error
             continue

@@ -25,7 +25,7 @@ from tests.films import Film, Films
 from tests.system.peers import Vigil, find_tool, wait_until
 
 _MIB = 1024 * 1024
-_DISK_BYTES = 160 * _MIB
+_DISK_BYTES, _DISK_BYTES_A_ROUND = 64 * _MIB, 112 * _MIB
 _RESERVE_BYTES = 16 * _MIB
 _SIZE = (1024, 1024)
 OUT_OF_RESOURCES = "Refused: OutOfResources"
@@ -34,12 +34,12 @@ OUT_OF_RESOURCES = "Refused: OutOfResources"
 class SmallDisk:
     """An ext4 file system in a file, mounted while the context lasts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, size_bytes: int = _DISK_BYTES) -> None:
         self.path = folder / "disk"
         self._image = folder / "disk.img"
         self.path.mkdir()
         with self._image.open("wb") as file:
-            file.truncate(_DISK_BYTES)
+            file.truncate(size_bytes)
 
     @contextlib.contextmanager
     def mounted(self) -> Iterator[None]:
@@ -146,7 +146,8 @@ class _Scene:
     def send_by_stow(self, film: Film) -> None:
         status = ask_stow(self.vigil.url, film)
         self.proof.require(status == 200, f"with room, STOW-RS was answered {status}")
-        self.acknowledged.add(film.sop_instance_uid)
+        if status == 200:
+            self.acknowledged.add(film.sop_instance_uid)
 
     def send_in_vain(self, *, when: str) -> list[Film]:
         """Send films that must be refused in the right words; return them for later."""
@@ -262,7 +263,8 @@ def _destinations(recorder: Recorder) -> dict[str, str]:
 
 def prove_disk(proof: Proof, bundle: Path, *, rounds: int) -> None:
     """Fill the disk in three ways, turn it read-only, and look at what is left each time."""
-    disk = SmallDisk(proof.folder)
+    # Nothing is removed between the rounds: what one leaves must leave the next its room.
+    disk = SmallDisk(proof.folder, _DISK_BYTES + rounds * _DISK_BYTES_A_ROUND)
     with contextlib.ExitStack() as stack:
         stack.enter_context(disk.mounted())
         recorder = stack.enter_context(Recorder())

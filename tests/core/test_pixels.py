@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread, uid
 from pydicom.encaps import encapsulate
+from rle.rle import decode_frame as decode_rle
 
 from tests.core.conftest import make_dataset
 from vigil.dicom import read_dicom
@@ -68,9 +69,9 @@ def save(tmp_path: Path) -> Save:
     ) -> Path:
         tags = {"BitsStored": 12, "HighBit": 11, **WINDOW, **attributes}
         dataset = make_dataset(stored, **{k: v for k, v in tags.items() if v is not None})
-        if syntax == uid.RLELossless:
+        if syntax == uid.RLELossless and frame is None:
             dataset.compress(syntax, generate_instance_uid=False)
-        elif syntax in FRAMES:
+        elif syntax in FRAMES or frame is not None:
             dataset.PixelData = encapsulate([FRAMES[syntax](stored) if frame is None else frame])
             dataset["PixelData"].VR = "OB"
         elif syntax == uid.ExplicitVRBigEndian:
@@ -155,6 +156,23 @@ def test_padding_that_would_be_bright_is_masked_pixel_by_pixel(syntax: str, save
 def test_padding_that_is_black_anyway_does_not_cost_a_whole_decode(syntax: str, save: Save) -> None:
     reduced = assert_same_input(save(_with_margin(0), syntax, PixelPaddingValue=0))
     assert reduced.sampling is not None
+
+
+@pytest.mark.parametrize("least", [None, LEAST])
+def test_run_lengths_that_go_beyond_the_picture_are_refused(
+    save: Save, least: LeastSide | None
+) -> None:
+    """The decoder panics on them, which as it comes is no Exception and ends its thread."""
+    count = FILM.size // 128
+    segments = [bytes([129, 7]) * (count + 1), bytes([129, 7]) * (count + 4)]
+    starts = [64, 64 + len(segments[0]), *[0] * 13]
+    frame = struct.pack("<16L", 2, *starts) + b"".join(segments)
+    with pytest.raises(BaseException, match="index out of bounds") as panic:
+        decode_rle(frame, FILM.size, 16, "<")
+    assert not isinstance(panic.value, Exception)
+    with pytest.raises(ImageRefused) as refused:
+        read_dicom(save(FILM, uid.RLELossless, frame=frame), least)
+    assert refused.value.code is RefusalCode.PIXELS_CORRUPT
 
 
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.RLELossless])

@@ -65,6 +65,10 @@ def make_manifest() -> BundleManifest:
     )
 
 
+class _Panic(BaseException):
+    """What native code may raise: no Exception, so that it passes every usual handler."""
+
+
 class FakeModel:
     """Says what a file's Image Comments ask for: a probability, a refusal's code, or a crash."""
 
@@ -86,6 +90,8 @@ class FakeModel:
             "bundle_digest": "d" * 64,
             "milliseconds": 1.5,
         }
+        if wish == "PANIC":
+            raise _Panic("native code")
         if wish == "CRASH":
             raise RuntimeError(f"a bug that quotes {dataset.PatientName}")
         if wish in RefusalCode.__members__:

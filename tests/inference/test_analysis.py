@@ -108,20 +108,23 @@ def test_a_result_holds_findings_thresholds_and_what_is_withheld(
     assert record.age_years == 45
 
 
+@pytest.mark.parametrize(("wish", "error"), [("CRASH", "RuntimeError"), ("PANIC", "_Panic")])
 def test_a_crash_of_the_analysis_is_a_refusal_that_quotes_nothing(
     service: Service,
     make_file: MakeFile,
     until: Until,
     capsys: pytest.CaptureFixture[str],
+    wish: str,
+    error: str,
 ) -> None:
-    service.intake.accept(make_file("CRASH"), SOURCE)
+    service.intake.accept(make_file(wish), SOURCE)
     service.intake.accept(make_file("0.95"), SOURCE)
     service.start()
     until(all_done(service))
     crashed, fine = rows(service)
     service.stop()
     assert (crashed.state, crashed.code) == ("not_analysed", "INTERNAL_ERROR")
-    assert crashed.reason == "the analysis failed inside the program (RuntimeError)"
+    assert crashed.reason == f"the analysis failed inside the program ({error})"
     assert fine.priority == "CRITICAL"
     assert "Nguyễn" not in "".join(capsys.readouterr())
 
