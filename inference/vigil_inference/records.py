@@ -4,6 +4,7 @@ A stored result must be readable years later and with another bundle loaded, so 
 the bundle said of each finding: threshold, operating point, population.
 """
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -18,6 +19,13 @@ from vigil.triage import Priority
 if TYPE_CHECKING:
     from vigil.bundle import BundleManifest, FindingSpec
     from vigil.triager import TriageResult
+
+
+_CORRECTION = re.compile(
+    r"the picture was (?:turned (?P<turn>90° clockwise|180°|90° anticlockwise))?"
+    r"(?: and )?(?:inverted)? before it was analysed"
+)
+_QUARTER_TURNS = {"90° clockwise": 1, "180°": 2, "90° anticlockwise": 3}
 
 
 class _Record(BaseModel):
@@ -108,6 +116,20 @@ class AnalysisRecord(_Record):
     has_preview: bool
     anatomy: AnatomyRecord | None = None
     """None where nothing was outlined, and in results from before there were outlines."""
+    quarter_turns: int | None = None
+    """How often the picture was turned clockwise before it was analysed; None in older results,
+    whose notes say it: see :meth:`correction`."""
+    inverted: bool | None = None
+
+    def correction(self) -> tuple[int, bool]:
+        """Return how often the picture was turned clockwise, and whether it was inverted."""
+        if self.quarter_turns is not None:
+            return self.quarter_turns, bool(self.inverted)
+        for note in self.notes:
+            said = _CORRECTION.fullmatch(note)
+            if said:
+                return _QUARTER_TURNS.get(said["turn"] or "", 0), "inverted" in note
+        return 0, False
 
 
 def record_result(
@@ -169,6 +191,8 @@ def record_result(
         age_years=age,
         has_preview=has_preview,
         anatomy=None if result.anatomy is None else AnatomyRecord.of(result.anatomy),
+        quarter_turns=result.radiograph.quarter_turns if result.radiograph else 0,
+        inverted=result.radiograph.inverted if result.radiograph else False,
     )
 
 

@@ -17,6 +17,7 @@ from vigil_inference.analysis import Analysis, Triages
 from vigil_inference.delivery.dispatch import Delivery
 from vigil_inference.dicom_listener import DicomListener
 from vigil_inference.events import EventHub, StudyChanged
+from vigil_inference.full_depth import FullDepthPictures
 from vigil_inference.installation import check_installation
 from vigil_inference.intake import Intake
 from vigil_inference.leases import Leases
@@ -80,6 +81,7 @@ class Service:
             raise
         self.leases = Leases(self.store, settings.lease_seconds)
         self.pictures = PictureStore(settings.data_dir)
+        self.full_depth = FullDepthPictures()
         self.hub = EventHub()
         self.started_at = datetime.now(UTC)
         self.network = ""
@@ -188,6 +190,7 @@ class Service:
             self._sweeper.stop(rest())
         if self._retention is not None:
             self._retention.stop(rest())
+        self.full_depth.close()
         self.hub.close()
         self.analysis.stop(rest())
         self.delivery.stop(rest())

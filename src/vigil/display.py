@@ -58,17 +58,17 @@ def to_display(
     notes: list[str] = []
     smallest, largest = int(stored.min()), int(stored.max())
     codes = np.arange(smallest, largest + 1, dtype=np.int32)
-    offsets = _offsets(stored, smallest)
-    counts = _histogram(offsets, codes.size)
-    padding = _padding(codes, dataset)
+    offsets = offsets_of(stored, smallest)
+    counts = histogram(offsets, codes.size)
+    padding = padding_codes(codes, dataset)
     is_padded = bool(counts[padding].any())
     if is_padded and not counts[~padding].any():
         padding[:] = is_padded = False
         notes.append("the padding value covers the whole picture and was ignored")
     counts[padding] = 0
 
-    modality_values, modality_note = _modality(codes, dataset)
-    shown, voi_note = _value_of_interest(modality_values, counts, dataset)
+    values, modality_note = rescaled(codes, dataset)
+    shown, voi_note = _value_of_interest(values, counts, dataset)
     notes += [note for note in (modality_note, voi_note) if note]
     if is_inverted(dataset):
         shown = 1 - shown
@@ -80,7 +80,7 @@ def to_display(
     pixels = table.take(offsets, mode="wrap")
 
     shape = pixels.shape if sampling is None else (sampling.rows, sampling.columns)
-    inside, note = _inside_shutter(shape, dataset)
+    inside, note = inside_shutter(shape, dataset)
     if note:
         notes.append(note)
     if inside is not None and sampling is None:
@@ -93,7 +93,7 @@ def to_display(
     return pixels, tuple(notes)
 
 
-def _offsets(stored: NDArray[np.integer], smallest: int) -> NDArray[np.uint16]:
+def offsets_of(stored: NDArray[np.integer], smallest: int) -> NDArray[np.uint16]:
     """Return the values counted from the smallest one."""
     if stored.dtype == np.uint16 and smallest == 0:
         return stored.view(np.uint16)
@@ -103,7 +103,8 @@ def _offsets(stored: NDArray[np.integer], smallest: int) -> NDArray[np.uint16]:
     return (stored.astype(np.int32) - smallest).astype(np.uint16)
 
 
-def _histogram(offsets: NDArray[np.uint16], size: int) -> NDArray[np.int64]:
+def histogram(offsets: NDArray[np.uint16], size: int) -> NDArray[np.int64]:
+    """Return how often each of ``size`` values occurs."""
     if offsets.size >= _EXACT_IN_FLOAT:
         return np.bincount(offsets.ravel(), minlength=size)
     counts = cv2.calcHist([offsets], [0], None, [size], [0, size])
@@ -121,7 +122,7 @@ def is_inverted(dataset: Dataset) -> bool:
     )
 
 
-def _padding(codes: NDArray[np.int32], dataset: Dataset) -> NDArray[np.bool_]:
+def padding_codes(codes: NDArray[np.int32], dataset: Dataset) -> NDArray[np.bool_]:
     """Return which stored values are padding (PS3.3 C.7.5.1.1.2)."""
     first = number(dataset, "PixelPaddingValue")
     if first is None:
@@ -131,7 +132,8 @@ def _padding(codes: NDArray[np.int32], dataset: Dataset) -> NDArray[np.bool_]:
     return np.asarray((codes >= low) & (codes <= high))
 
 
-def _modality(codes: NDArray[np.int32], dataset: Dataset) -> tuple[NDArray[np.float64], str]:
+def rescaled(codes: NDArray[np.int32], dataset: Dataset) -> tuple[NDArray[np.float64], str]:
+    """Return the modality value of each stored value (PS3.3 C.11.1), and a note if one was lost."""
     try:
         return np.asarray(apply_modality_lut(codes, dataset), np.float64), ""
     except Exception:  # pydicom raises whatever a damaged table makes it meet
@@ -156,15 +158,15 @@ def _value_of_interest(
             note = "the VOI LUT is damaged and was ignored"
     center, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
     if center is not None and width is not None:
-        shown_or_none = _window(values, center, width, dataset)
-        if shown_or_none is not None and _is_plausible(shown_or_none, counts):
+        shown_or_none = windowed(values, center, width, dataset)
+        if shown_or_none is not None and is_plausible(shown_or_none, counts):
             return shown_or_none, note
         note = "the window does not fit the pixels, so it was set from their percentiles"
-    low, high = _percentiles(values, counts)
+    low, high = percentiles(values, counts)
     return ((values - low) / max(high - low, 1e-9)).clip(0, 1), note
 
 
-def _window(
+def windowed(
     values: NDArray[np.float64], center: float, width: float, dataset: Dataset
 ) -> NDArray[np.float64] | None:
     """Return the windowed values in 0…1 by the header's function (PS3.3 C.11.2.1.2.1, .3)."""
@@ -184,26 +186,32 @@ def _window(
         return None
 
 
-def _is_plausible(shown: NDArray[np.float64], counts: NDArray[np.int64]) -> bool:
+def is_plausible(shown: NDArray[np.float64], counts: NDArray[np.int64]) -> bool:
+    """Return whether a window shows something of the picture: neither one grey nor two."""
     total = counts.sum()
     if np.count_nonzero(counts) < 2:
         return True
     black, white = counts[shown <= 0].sum() / total, counts[shown >= 1].sum() / total
-    low, high = _percentiles(shown, counts)
+    low, high = percentiles(shown, counts)
     return max(black, white) < _MOST_CLIPPED and high - low > _LEAST_SPREAD
 
 
-def _percentiles(values: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[float, float]:
+def percentiles(
+    values: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    wanted: tuple[float, float] = (_LOW_PERCENTILE, _HIGH_PERCENTILE),
+) -> tuple[float, float]:
+    """Return two percentiles of values that occur so often; by default nearly the whole range."""
     order = np.argsort(values, kind="stable")
     cumulative = np.cumsum(counts[order])
     low, high = (
         values[order[min(np.searchsorted(cumulative, cumulative[-1] * q / 100), order.size - 1)]]
-        for q in (_LOW_PERCENTILE, _HIGH_PERCENTILE)
+        for q in wanted
     )
     return float(low), float(high)
 
 
-def _inside_shutter(
+def inside_shutter(
     shape: tuple[int, ...], dataset: Dataset
 ) -> tuple[NDArray[np.uint8] | None, str]:
     """Return 1 inside the shutter and the collimator, else 0 (PS3.3 C.7.6.11, C.8.7.3)."""
