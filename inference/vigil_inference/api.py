@@ -135,6 +135,7 @@ def get_configuration(service: Running) -> PageConfiguration:
         site=settings.site,
         language=settings.language,
         heat_maps=settings.heat_maps and not is_case_level(settings),
+        case_level=is_case_level(settings),
         software_version=vigil.__version__,
         notice=vigil.RESEARCH_USE,
     )

@@ -49,6 +49,8 @@ class FindingRecord(_Record):
     experimental: bool
     withheld: str | None
     has_map: bool
+    uncertain: tuple[float, float] | None = None
+    """Between these probabilities the validation patients do not let present and absent be told."""
 
 
 class AnatomyRecord(_Record):
@@ -171,6 +173,9 @@ def record_result(
                 experimental=spec.experimental if spec else False,
                 withheld=result.withheld.get(label) if label not in result.findings else None,
                 has_map=label in result.maps,
+                uncertain=(spec.uncertain.low, spec.uncertain.high)
+                if spec and spec.uncertain
+                else None,
             )
         )
     return AnalysisRecord(

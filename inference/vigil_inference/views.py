@@ -112,6 +112,9 @@ class FindingView(_View):
     experimental: bool
     withheld: str | None = Field(description="Why nothing is said of it.")
     heat_map: bool = Field(description="Whether `heatmap/{label}.png` will answer.")
+    uncertain: tuple[float, float] | None = Field(
+        description="Between these, the validation patients do not let present and absent be told."
+    )
 
 
 class AnatomyView(_View):
@@ -212,5 +215,6 @@ class PageConfiguration(_View):
     site: str
     language: Literal["auto", "vi", "en", "fr"]
     heat_maps: bool
+    case_level: bool = Field(description="The profile `cadt`: no finding, score, region or map.")
     software_version: str
     notice: str
