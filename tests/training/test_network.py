@@ -13,7 +13,10 @@ SMALL = NetworkConfig(size=64, init="random", stochastic_depth=0)
 
 
 def test_the_grey_stem_answers_as_the_rgb_stem_did_on_a_grey_picture() -> None:
-    colour, grey = LiteFeatures(64, 0.0).eval(), LiteFeatures(64, 0.0).eval()
+    colour, grey = (
+        LiteFeatures("efficientnet-lite0", 64, 0.0).eval(),
+        LiteFeatures("efficientnet-lite0", 64, 0.0).eval(),
+    )
     colour.load_imagenet()
     grey.load_imagenet()
     grey.to_grey()
@@ -30,7 +33,7 @@ def test_the_grey_stem_answers_as_the_rgb_stem_did_on_a_grey_picture() -> None:
 def test_evenly_padded_convolutions_answer_as_the_packages_own() -> None:
     from efficientnet_lite_pytorch import EfficientNet
 
-    ours = LiteFeatures(64, 0.0).eval()
+    ours = LiteFeatures("efficientnet-lite0", 64, 0.0).eval()
     theirs = EfficientNet.from_name("efficientnet-lite0", image_size=64).eval()
     theirs.load_state_dict(ours.net.state_dict(), strict=False)
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -38,7 +41,7 @@ def test_evenly_padded_convolutions_answer_as_the_packages_own() -> None:
         torch.testing.assert_close(ours(picture).features, theirs.extract_features(picture))
 
 
-@pytest.mark.parametrize("backbone", ["efficientnet-lite0", "densenet121"])
+@pytest.mark.parametrize("backbone", ["efficientnet-lite0", "efficientnet-lite2", "densenet121"])
 def test_a_map_averages_to_its_logit_without_the_bias(backbone: str) -> None:
     network = make_network(SMALL.model_copy(update={"backbone": backbone}), 5).eval()
     picture = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -48,6 +51,25 @@ def test_a_map_averages_to_its_logit_without_the_bias(backbone: str) -> None:
     assert maps.shape == (2, 3, 2, 2)
     torch.testing.assert_close(maps.mean((2, 3)) + network.head.bias[:3], logits[:, :3])
     torch.testing.assert_close(embedding, features.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "channels"),
+    [("efficientnet-lite0", (24, 40, 112, 320)), ("efficientnet-lite2", (24, 48, 120, 352))],
+)
+def test_outlines_are_made_of_the_last_map_of_each_scale(
+    backbone: str, channels: tuple[int, ...]
+) -> None:
+    config = SMALL.model_copy(update={"backbone": backbone, "structures": True})
+    network = make_network(config, 2).eval()
+    with torch.no_grad():
+        pyramid = network(torch.zeros(1, 1, 64, 64)).pyramid
+        outlines = network.structures(pyramid)
+    assert [tuple(level.shape[1:]) for level in pyramid] == [
+        (count, 64 // scale, 64 // scale)
+        for count, scale in zip(channels, (4, 8, 16, 32), strict=True)
+    ]
+    assert outlines.shape == (1, 2, 32, 32)
 
 
 def test_torchvision_can_be_imported_whatever_torch_it_was_built_for() -> None:

@@ -77,6 +77,28 @@ def test_several_teachers_answer_with_their_mean(tmp_path: Path) -> None:
     np.testing.assert_allclose(together, np.mean(answers, axis=0), atol=1e-6)
 
 
+def test_a_teacher_of_another_backbone_is_built_as_its_own_configuration_says(
+    tmp_path: Path,
+) -> None:
+    text = (CONFIGS / "smoke.toml").read_text(encoding="utf-8")
+    (tmp_path / "config.toml").write_text(
+        text.replace('backbone = "efficientnet-lite0"', 'backbone = "efficientnet-lite2"'),
+        encoding="utf-8",
+    )
+    larger = load_config(tmp_path / "config.toml")
+    assert larger.network.backbone == "efficientnet-lite2"
+    network = make_network(larger.network, len(larger.outputs)).eval()
+    torch.save(network.state_dict(), tmp_path / "best.pt")
+    config = _config(tmp_path / "best.pt")
+    films = [e for e in generated_examples(config)[0] if e.chest][:2]
+    images = torch.from_numpy(PictureCache(films, 64).pictures.astype(np.float32)[:, np.newaxis])
+    with torch.no_grad():
+        seen = torch.sigmoid(network(images).logits) + torch.sigmoid(network(images.flip(3)).logits)
+    for row, (film, targets) in enumerate(zip(films, _softened(films, config), strict=True)):
+        expected = 0.5 * film.targets[0] + 0.5 * float(seen[row, 0]) / 2
+        assert targets[0] == pytest.approx(expected, abs=1e-4)
+
+
 def _softened(films: list[Example], config: RunConfig) -> np.ndarray:
     cache = PictureCache(films, config.network.size)
     soften(cache, config)

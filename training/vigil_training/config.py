@@ -138,7 +138,9 @@ class FindingConfig(_Strict):
 class NetworkConfig(_Strict):
     """The backbone and where its weights start."""
 
-    backbone: Literal["efficientnet-lite0", "densenet121"] = "efficientnet-lite0"
+    backbone: Literal["efficientnet-lite0", "efficientnet-lite2", "densenet121"] = (
+        "efficientnet-lite0"
+    )
     init: str = "imagenet"
     """``random``; ``imagenet``; ``efficientnet-lite0``; ``xrv:NAME`` of `vigil models list`; a
     bundle's folder; or a file with a dictionary of weights and nothing else."""
@@ -146,7 +148,7 @@ class NetworkConfig(_Strict):
     dropout: float = Field(default=0.2, ge=0, lt=1)
     stochastic_depth: float = Field(default=0.2, ge=0, lt=1)
     structures: bool = False
-    """Whether lungs and heart are outlined too; EfficientNet-Lite0 only."""
+    """Whether lungs and heart are outlined too; EfficientNet-Lite only."""
     normalisation: Literal["batch", "frozen"] = "batch"
     """``frozen`` keeps the means and deviations that the first weights came with."""
     normalisation_momentum: float = Field(default=0.1, gt=0, le=1)
@@ -155,8 +157,8 @@ class NetworkConfig(_Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.structures and self.backbone != "efficientnet-lite0":
-            raise ValueError("`structures` needs the backbone efficientnet-lite0")
+        if self.structures and not self.backbone.startswith("efficientnet-lite"):
+            raise ValueError("`structures` needs a backbone of efficientnet-lite")
         if self.size % 32:
             raise ValueError(f"size is {self.size}, expected a multiple of 32")
         return self

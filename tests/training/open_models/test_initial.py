@@ -45,11 +45,21 @@ def test_a_bundle_of_an_open_model_leads_to_its_weights(
         initial_weights(str(converted.folder), ModelStore(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["imagenet", "efficientnet-lite0"])
-def test_imagenet_weights_are_those_that_the_package_brings(name: str) -> None:
-    network = Network(LITE, 2)
-    initialise(network, initial_weights(name))
-    known = make_network(LITE.model_copy(update={"init": "imagenet"}), 2)
+@pytest.mark.parametrize(
+    ("name", "backbone"),
+    [
+        ("imagenet", "efficientnet-lite0"),
+        ("efficientnet-lite0", "efficientnet-lite0"),
+        ("efficientnet-lite2", "efficientnet-lite2"),
+    ],
+)
+def test_imagenet_weights_are_those_that_the_package_brings(name: str, backbone: str) -> None:
+    config = LITE.model_copy(update={"backbone": backbone})
+    network = Network(config, 2)
+    weights = initial_weights(name)
+    assert weights.backbone == backbone
+    initialise(network, weights)
+    known = make_network(config.model_copy(update={"init": "imagenet"}), 2)
     found, expected = network.backbone.state_dict(), known.backbone.state_dict()
     assert all(torch.equal(found[key], value) for key, value in expected.items())
 

