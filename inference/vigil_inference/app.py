@@ -30,6 +30,7 @@ from vigil_inference import (
 from vigil_inference.delivery import api as delivery_api
 from vigil_inference.operations import api as operations_api
 from vigil_inference.operations.opening import Opening
+from vigil_inference.reading import api as reading_api
 from vigil_inference.service import Service
 from vigil_inference.settings import Settings
 from vigil_inference.views import Problem
@@ -176,6 +177,7 @@ def create_app(settings: Settings, service: Service | Opening | None = None) -> 
     for door in (dicomweb, dicomweb_query, dicomweb_retrieve, dicomweb_rendered):
         app.include_router(door.router)
     app.include_router(delivery_api.router)
+    app.include_router(reading_api.router)
     _add_error_handlers(app)
     app.mount("/assets", _Assets(directory=WEB), name="assets")
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from vigil.bundle import default_bundle
 from vigil.errors import StorageError
 from vigil_inference.analysis import Analysis, Triages
+from vigil_inference.case_level import is_case_level
 from vigil_inference.delivery.dispatch import Delivery
 from vigil_inference.dicom_listener import DicomListener
 from vigil_inference.events import EventHub, StudyChanged
@@ -24,6 +25,7 @@ from vigil_inference.leases import Leases
 from vigil_inference.nodes import Heart, ModelNews
 from vigil_inference.operations.metrics import Metrics, Standing
 from vigil_inference.pictures import PictureStore, least_shown
+from vigil_inference.reading.book import ReadingBook
 from vigil_inference.repeated import Repeated
 from vigil_inference.retention import Retention
 from vigil_inference.sender import parse_peer
@@ -82,6 +84,7 @@ class Service:
         self.leases = Leases(self.store, settings.lease_seconds)
         self.pictures = PictureStore(settings.data_dir)
         self.full_depth = FullDepthPictures()
+        self.readings = ReadingBook(self.store, shows_findings=not is_case_level(settings))
         self.hub = EventHub()
         self.started_at = datetime.now(UTC)
         self.network = ""

@@ -311,7 +311,7 @@ class Store:
             )
             if study_id is None:
                 return False
-            _raise_priority(session, study_id, record.priority, release_due_at=now)
+            raise_priority(session, study_id, record.priority, release_due_at=now)
             _settle_state(session, study_id)
             self._announce_by_id(session, study_id)
             return True
@@ -401,7 +401,7 @@ def _add(session: Session, arrival: Arrival) -> Recorded:
     return Recorded(Outcome.NEW, instance.id, header.study_instance_uid, arrival.file_path)
 
 
-def _raise_priority(
+def raise_priority(
     session: Session, study_id: int, priority: Priority, *, release_due_at: datetime
 ) -> None:
     """Raise a study's priority, never lower it: the comparison is made by the database.

@@ -108,6 +108,10 @@ class Study(Leased, Base):
     release_attempts: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     release_problem: Mapped[str] = mapped_column(Text, default="", server_default="")
     """Why its results could not be built; "" no problem."""
+    read_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When its reading was signed; None while nobody has read it."""
+    read_by: Mapped[str] = mapped_column(Text, default="", server_default="")
+    """Account of who signed first."""
 
     instances: Mapped[list["Instance"]] = relationship(
         back_populates="study", order_by="Instance.id"

@@ -2,7 +2,8 @@
 
 from alembic import context
 
-import vigil_inference.delivery.tables  # noqa: F401 - makes its tables known to Base
+import vigil_inference.delivery.tables
+import vigil_inference.reading.tables  # noqa: F401 - both make their tables known to Base
 from vigil_inference.tables import Base
 
 

@@ -1,0 +1,93 @@
+"""The HTTP interface of readings: what was said of a study, saying more, and raising a priority."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse
+
+from vigil_inference.access.account import Account, require
+from vigil_inference.access.roles import Permission
+from vigil_inference.events import StudyChanged
+from vigil_inference.reading.book import ReadingBook, ReadingChanged, ReadingSigned
+from vigil_inference.reading.records import NewStatement
+from vigil_inference.reading.views import (
+    NewRaise,
+    StudyReadingsView,
+    WordView,
+    readings_view,
+    vocabulary,
+)
+from vigil_inference.service import Service
+from vigil_inference.views import Problem
+
+router = APIRouter(tags=["Readings"])
+
+
+class ReadingProblem(Problem):
+    """A statement that came too late, and what stands now."""
+
+    readings: StudyReadingsView
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+Running = Annotated[Service, Depends(_service)]
+Seeing = Annotated[Account, Depends(require(Permission.SEE_WORKLIST))]
+Reader = Annotated[Account, Depends(require(Permission.READ_STUDIES))]
+Raiser = Annotated[Account, Depends(require(Permission.RAISE_PRIORITY))]
+_UNKNOWN: dict[int | str, dict[str, Any]] = {403: {"model": Problem}, 404: {"model": Problem}}
+_CHANGED: dict[int | str, dict[str, Any]] = {**_UNKNOWN, 409: {"model": ReadingProblem}}
+_READINGS = "/api/studies/{study_instance_uid}/readings"
+
+
+@router.get("/api/readings/vocabulary")
+def get_vocabulary(_account: Seeing) -> tuple[WordView, ...]:
+    """List what a reader may speak of: the findings' labels and a few more, all coded."""
+    return vocabulary()
+
+
+@router.get(_READINGS, responses=_UNKNOWN)
+def get_readings(service: Running, account: Seeing, study_instance_uid: str) -> StudyReadingsView:
+    """Return what was said of a study, by whom and when: the own reading and those of others."""
+    found = service.readings.read(study_instance_uid)
+    return readings_view(study_instance_uid, found, account)
+
+
+@router.post(f"{_READINGS}/statements", responses=_CHANGED, response_model=StudyReadingsView)
+def post_statement(
+    service: Running, account: Reader, study_instance_uid: str, statement: NewStatement
+) -> StudyReadingsView | JSONResponse:
+    """Say something of a study. A repetition changes nothing; 409 says what stands now instead.
+
+    `READING_CHANGED`: the own reading moved on since `seen_version`. `READING_SIGNED`: it is
+    signed, and what is said now must say that it amends it.
+    """
+    book = service.readings
+    try:
+        is_new = book.say(study_instance_uid, account, statement)
+    except (ReadingChanged, ReadingSigned) as error:
+        stands = readings_view(study_instance_uid, book.read(study_instance_uid), account)
+        problem = ReadingProblem(code=error.code, message=str(error), readings=stands)
+        return JSONResponse(
+            problem.model_dump(mode="json"), 409, media_type="application/problem+json"
+        )
+    if is_new:
+        service.hub.publish(StudyChanged(study_instance_uid))
+    return readings_view(study_instance_uid, book.read(study_instance_uid), account)
+
+
+@router.post("/api/studies/{study_instance_uid}/priority", responses=_CHANGED)
+def post_priority(
+    service: Running, account: Raiser, study_instance_uid: str, wanted: NewRaise
+) -> StudyReadingsView:
+    """Raise a study's priority by hand. 409 `PRIORITY_ONLY_RISES`: it is as high already."""
+    book: ReadingBook = service.readings
+    is_new = book.raise_by_hand(
+        study_instance_uid, account, str(wanted.id), wanted.priority, wanted.reason
+    )
+    if is_new:
+        service.hub.publish(StudyChanged(study_instance_uid))
+    return readings_view(study_instance_uid, book.read(study_instance_uid), account)
