@@ -1,15 +1,20 @@
 """The HTTP interface of readings: what was said of a study, saying more, and raising a priority."""
 
-from typing import Annotated, Any
+import tempfile
+from collections.abc import Iterator
+from typing import IO, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from vigil_inference.access.account import Account, require
 from vigil_inference.access.roles import Permission
 from vigil_inference.events import StudyChanged
 from vigil_inference.reading.book import ReadingBook, ReadingChanged, ReadingSigned
+from vigil_inference.reading.export import Export, source_of, zipped
+from vigil_inference.reading.pictures import Pictures
 from vigil_inference.reading.records import NewStatement
+from vigil_inference.reading.statistics import ReadingStatistics, read_statistics
 from vigil_inference.reading.views import (
     NewRaise,
     StudyReadingsView,
@@ -38,6 +43,12 @@ Running = Annotated[Service, Depends(_service)]
 Seeing = Annotated[Account, Depends(require(Permission.SEE_WORKLIST))]
 Reader = Annotated[Account, Depends(require(Permission.READ_STUDIES))]
 Raiser = Annotated[Account, Depends(require(Permission.RAISE_PRIORITY))]
+Exporter = Annotated[Account, Depends(require(Permission.EXPORT_READINGS))]
+_CHUNK_BYTES = 1024 * 1024
+_ZIP: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/zip": {}}},
+    403: {"model": Problem},
+}
 _UNKNOWN: dict[int | str, dict[str, Any]] = {403: {"model": Problem}, 404: {"model": Problem}}
 _CHANGED: dict[int | str, dict[str, Any]] = {**_UNKNOWN, 409: {"model": ReadingProblem}}
 _READINGS = "/api/studies/{study_instance_uid}/readings"
@@ -47,6 +58,43 @@ _READINGS = "/api/studies/{study_instance_uid}/readings"
 def get_vocabulary(_account: Seeing) -> tuple[WordView, ...]:
     """List what a reader may speak of: the findings' labels and a few more, all coded."""
     return vocabulary()
+
+
+@router.get("/api/readings/statistics", responses={403: {"model": Problem}})
+def get_statistics(service: Running, _account: Exporter) -> ReadingStatistics:
+    """Say how far signed readings agree with the model and with each other, with intervals."""
+    return read_statistics(service.store)
+
+
+@router.get("/api/readings/export", responses=_ZIP, response_class=StreamingResponse)
+def get_export(
+    service: Running, _account: Exporter, pictures: Pictures = Pictures.NONE
+) -> StreamingResponse:
+    """Return signed readings as a manifest that training reads, under pseudonyms, in a ZIP file."""
+    settings = service.settings
+    export = Export(
+        service.store, settings.data_dir, source=source_of(settings.site), pictures=pictures
+    )
+    # On the data folder's own disk, and without a name: it is gone when it was sent, or nobody is
+    # left to send it.
+    file = tempfile.TemporaryFile(dir=settings.data_dir)  # noqa: SIM115
+    try:
+        zipped(export.files(), file)
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+    return StreamingResponse(
+        _chunks(file),
+        media_type="application/zip",
+        headers={"Content-Disposition": "attachment; filename=readings.zip"},
+    )
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
 
 
 @router.get(_READINGS, responses=_UNKNOWN)

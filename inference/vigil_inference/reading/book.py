@@ -194,10 +194,13 @@ class ReadingBook:
         if reading.standing is Standing.SIGNED and new.act is not Act.UNDO and not new.amendment:
             raise ReadingSigned("the reading is signed; what is said now must be an amendment")
         model = ModelSaid()
+        instead_model: ModelSaid | None = None
         confirmed: tuple[Confirmed, ...] = ()
         if new.act in ON_FINDINGS:
             instance = _instance(session, study, new.sop_instance_uid)
             model = said_by_model(instance, new.label, was_shown=self._shows_findings)
+            if new.act is Act.CORRECT:
+                instead_model = said_by_model(instance, new.instead, was_shown=self._shows_findings)
             self._check_verdict(reading, new, model)
         elif new.act is Act.UNDO:
             _check_undo(reading, new)
@@ -217,6 +220,7 @@ class ReadingBook:
             confirmed=confirmed,
             is_amendment=bool(reading.editions) and new.act is not Act.UNDO,
             model=model,
+            instead_model=instead_model,
         )
 
     def _check_verdict(self, reading: Reading, new: NewStatement, model: ModelSaid) -> None:

@@ -125,6 +125,7 @@ def statement_of(row: StatementRow) -> Statement:
             flagged=row.flagged,
             was_shown=row.was_shown,
         ),
+        instead_model=None if row.instead_model is None else ModelSaid(**row.instead_model),
     )
 
 
@@ -146,6 +147,7 @@ def row_of(statement: Statement, study_id: int, reader: str, reader_name: str) -
         undoes=statement.undoes,
         confirmed=[asdict(one) for one in statement.confirmed],
         is_amendment=statement.is_amendment,
+        instead_model=None if statement.instead_model is None else asdict(statement.instead_model),
         **asdict(statement.model),
     )
 

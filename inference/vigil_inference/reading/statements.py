@@ -92,8 +92,8 @@ class Statement:
         Its place among the reader's statements on the study, from 1.
     sop_instance_uid, label
         Of which picture and finding; "" where it is about the study.
-    instead
-        The right finding, in a correction.
+    instead, instead_model
+        The right finding in a correction, and what the model had said of it.
     regions
         Where the finding is that is there.
     undoes
@@ -117,6 +117,7 @@ class Statement:
     confirmed: tuple[Confirmed, ...] = ()
     is_amendment: bool = False
     model: ModelSaid = field(default_factory=ModelSaid)
+    instead_model: ModelSaid | None = None
 
 
 FindingPlace = tuple[str, str]
@@ -127,12 +128,12 @@ FindingPlace = tuple[str, str]
 class Said:
     """What stands of a finding in a picture: whether it is there, and the statement that says so.
 
-    ``model`` is None where the finding came in by a correction of another one.
+    ``model`` is what the model had said of this finding, when the statement was made.
     """
 
     is_present: bool
     statement: Statement
-    model: ModelSaid | None
+    model: ModelSaid
 
     @property
     def regions(self) -> tuple[Region, ...]:
@@ -250,7 +251,7 @@ def _apply(findings: dict[FindingPlace, Said], one: Statement) -> None:
     findings[place] = Said(is_there(one.act, one.model), one, one.model)
     if one.act is Act.CORRECT:
         findings[one.sop_instance_uid, one.instead] = Said(
-            is_present=True, statement=one, model=None
+            is_present=True, statement=one, model=one.instead_model or ModelSaid()
         )
 
 

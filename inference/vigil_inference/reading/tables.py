@@ -62,6 +62,8 @@ class StatementRow(Base):
     threshold: Mapped[float | None] = mapped_column(Float)
     flagged: Mapped[bool | None] = mapped_column(Boolean)
     was_shown: Mapped[bool] = mapped_column(Boolean, default=True)
+    instead_model: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """In a correction, what the model had said of the right finding."""
 
 
 class PriorityRaise(Base):

@@ -60,7 +60,7 @@ class FindingSaid(_View):
     said_at: datetime
     amendment: bool
     model: ModelSaidView | None = Field(
-        description="None where the reader was not shown it, or in place of another finding."
+        description="None where the reader was not shown it, or it said nothing."
     )
 
 
@@ -207,8 +207,8 @@ def _finding(sop_instance_uid: str, label: str, said: Said) -> FindingSaid:
     )
 
 
-def _model(model: ModelSaid | None) -> ModelSaidView | None:
-    if model is None or not model.was_shown:
+def _model(model: ModelSaid) -> ModelSaidView | None:
+    if model.flagged is None or not model.was_shown:
         return None
     return ModelSaidView.model_validate(model, from_attributes=True)
 

@@ -90,13 +90,15 @@ def test_undo_goes_back_one_by_one_to_nothing() -> None:
 
 def test_a_correction_puts_one_finding_in_anothers_place_and_undo_takes_both_back() -> None:
     box = (Region(0.1, 0.2, 0.3, 0.4),)
-    correction = on(Act.CORRECT, model=FLAGGED, instead="Mass", regions=box)
+    correction = on(
+        Act.CORRECT, model=FLAGGED, instead="Mass", instead_model=UNFLAGGED, regions=box
+    )
     reading = fold(history(correction))
     assert not reading.findings["1", "Effusion"].is_present
     assert reading.findings["1", "Effusion"].regions == ()
     assert reading.findings["1", "Mass"].is_present
     assert reading.findings["1", "Mass"].regions == box
-    assert reading.findings["1", "Mass"].model is None
+    assert reading.findings["1", "Mass"].model is UNFLAGGED
     assert fold(history(correction, undo(1))).findings == {}
 
 

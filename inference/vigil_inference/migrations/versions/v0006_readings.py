@@ -42,6 +42,7 @@ def upgrade() -> None:
         sa.Column("threshold", sa.Float()),
         sa.Column("flagged", sa.Boolean()),
         sa.Column("was_shown", sa.Boolean(), nullable=False),
+        sa.Column("instead_model", sa.JSON()),
         sa.UniqueConstraint("study_id", "reader", "version", name="uq_reading_statements_version"),
         sa.UniqueConstraint("statement_id", name="uq_reading_statements_statement_id"),
     )
