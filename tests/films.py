@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from vigil.phantom import make_phantom
 from vigil.phantom.dicom import write_dx
@@ -33,16 +34,25 @@ class Films:
         Rows and columns.
     seed, kind
         Of the phantom.
+    transfer_syntax
+        In which it is written, other than deflated.
     """
 
     def __init__(
-        self, folder: Path, size: tuple[int, int], *, seed: int = 1, kind: str = "normal"
+        self,
+        folder: Path,
+        size: tuple[int, int],
+        *,
+        seed: int = 1,
+        kind: str = "normal",
+        transfer_syntax: UID = ExplicitVRLittleEndian,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         uids = [fresh_uid() for _ in range(3)]
         path = write_dx(
             make_phantom(seed, kind, size),
             folder / f"template-{uuid.uuid4().hex}.dcm",
+            transfer_syntax=transfer_syntax,
             SOPInstanceUID=uids[0],
             StudyInstanceUID=uids[1],
             SeriesInstanceUID=uids[2],

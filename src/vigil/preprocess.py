@@ -181,21 +181,34 @@ def to_model_input(
             f"of shape {pixels.shape}"
         )
     if spec.version == 2:
-        square = _cropped(pixels, spec.size)
-    else:
-        square = _letterboxed(pixels, spec.size, shape or pixels.shape)
-    return square[np.newaxis, np.newaxis]
+        return _cropped(pixels, spec.size)[np.newaxis, np.newaxis]
+    rows, columns = shape or pixels.shape
+    box = letterbox_of(rows, columns, spec.size)
+    if pixels.shape != (box.height, box.width):
+        pixels = fit_to_input(pixels, spec.size, (rows, columns))
+    return _letterboxed(pixels, box, spec.size)[np.newaxis, np.newaxis]
 
 
-def _letterboxed(
-    pixels: NDArray[np.uint16], size: int, shape: tuple[int, ...]
-) -> NDArray[np.float32]:
-    """Return version 1's (size, size) input."""
-    rows, columns = shape
+def fit_to_input(
+    pixels: NDArray[np.uint16], size: int, shape: tuple[int, int] | None = None
+) -> NDArray[np.uint16]:
+    """Return a picture at the size that it has in version 1's input: its first step.
+
+    :func:`to_model_input` goes on from there, given the same ``shape``; whoever needs the picture
+    at this size for something else too spares the second reduction.
+    """
+    rows, columns = shape or pixels.shape
     box = letterbox_of(rows, columns, size)
     shrinks = max(pixels.shape) > size
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    reduced = cv2.resize(pixels, (box.width, box.height), interpolation=interpolation)
+    fitted: NDArray[np.uint16] = cv2.resize(
+        pixels, (box.width, box.height), interpolation=interpolation
+    )
+    return fitted
+
+
+def _letterboxed(reduced: NDArray[np.uint16], box: Letterbox, size: int) -> NDArray[np.float32]:
+    """Return version 1's (size, size) input of a picture that has its size there."""
     low, high = np.percentile(reduced, (_LOW_PERCENTILE, _HIGH_PERCENTILE))
     windowed = (reduced.astype(np.float32) - np.float32(low)) / np.float32(max(high - low, 1.0))
     canvas = np.zeros((size, size), np.float32)

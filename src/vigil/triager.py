@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -22,7 +22,13 @@ from vigil.bundle import Bundle, FindingSpec, load_bundle
 from vigil.classifier import Classifier, Prediction
 from vigil.errors import ImageRefused, RefusalCode
 from vigil.heat_map import emphasis_of
-from vigil.preprocess import least_side_of, onto_picture, to_model_input, unseen_fraction
+from vigil.preprocess import (
+    fit_to_input,
+    least_side_of,
+    onto_picture,
+    to_model_input,
+    unseen_fraction,
+)
 from vigil.processor import Network, NetworkChoice
 from vigil.radiograph import ImageDescription, LeastSide, Radiograph, View
 from vigil.reading import read_again, read_radiograph
@@ -117,6 +123,14 @@ class TriageResult:
         if self.code is not None:
             answer["code"] = str(self.code)
         return answer
+
+
+class _Look(NamedTuple):
+    """What the network says of a picture, what that picture looks like, and as it was seen."""
+
+    prediction: Prediction
+    appearance: gate.Appearance
+    pixels: NDArray[np.uint16]
 
 
 class Triager:
@@ -277,7 +291,7 @@ class Triager:
 
     def _judge(self, radiograph: Radiograph, age_years: float | None, start: float) -> TriageResult:
         gate.check_pixels(radiograph.pixels, radiograph.shape)
-        radiograph, prediction, looks = self._upright(radiograph)
+        radiograph, (prediction, looks, fitted) = self._upright(radiograph)
         if self._site is not None:
             own = self._site.probabilities(prediction.probabilities, prediction.logits)
             prediction = replace(prediction, probabilities=own)
@@ -308,7 +322,7 @@ class Triager:
             {finding.key: prediction.probabilities[finding.key] for finding in admitted}, admitted
         )
         anatomy = measure_anatomy(
-            prediction.structures, radiograph.pixels, self.bundle.preprocessing, radiograph.shape
+            prediction.structures, fitted, self.bundle.preprocessing, radiograph.shape
         )
         if anatomy is not None:
             anatomy = for_patient(anatomy, age, looks.child)
@@ -380,32 +394,38 @@ class Triager:
         """
         return self._classifier.predict(to_model_input(pixels, self.bundle.preprocessing, shape))
 
-    def _look(self, radiograph: Radiograph) -> tuple[Prediction, gate.Appearance]:
-        prediction = self.predict(radiograph.pixels, radiograph.shape)
-        return prediction, gate.appearance(prediction.attributes, self._thresholds)
+    def _look(self, radiograph: Radiograph) -> _Look:
+        spec, pixels = self.bundle.preprocessing, radiograph.pixels
+        if spec.version == 1:
+            pixels = fit_to_input(pixels, spec.size, radiograph.shape)
+        prediction = self.predict(pixels, radiograph.shape)
+        looks = gate.appearance(prediction.attributes, self._thresholds)
+        return _Look(prediction, looks, pixels)
 
-    def _upright(self, radiograph: Radiograph) -> tuple[Radiograph, Prediction, gate.Appearance]:
+    def _upright(self, radiograph: Radiograph) -> tuple[Radiograph, _Look]:
         """Return the picture upright and bone bright, put right if it has to be.
 
         Every candidate is shown to the network again; a correction counts only if the corrected
         picture then passes as an upright frontal chest film.
         """
-        prediction, looks = self._look(radiograph)
+        look = self._look(radiograph)
+        looks = look.appearance
         if looks.frontal_chest and not (looks.inverted or looks.rotated):
-            return radiograph, prediction, looks
+            return radiograph, look
         if not (looks.inverted or looks.rotated):
             reason = "the picture does not look like a frontal chest radiograph"
             raise ImageRefused(RefusalCode.NOT_CHEST, reason)
-        best: tuple[float, Radiograph, Prediction, gate.Appearance] | None = None
+        best: tuple[float, Radiograph, _Look] | None = None
         is_chest = looks.frontal_chest
         for candidate in _corrections(radiograph, looks):
-            seen, appears = self._look(candidate)
+            look = self._look(candidate)
+            appears, attributes = look.appearance, look.prediction.attributes
             is_chest |= appears.frontal_chest
             if not appears.frontal_chest or appears.inverted or appears.rotated:
                 continue
-            doubt = seen.attributes.get("rotated", 0.0) + seen.attributes.get("inverted", 0.0)
+            doubt = attributes.get("rotated", 0.0) + attributes.get("inverted", 0.0)
             if best is None or doubt < best[0]:
-                best = doubt, candidate, seen, appears
+                best = doubt, candidate, look
         if best is not None:
             return best[1:]
         if not is_chest:

@@ -1,12 +1,11 @@
 """``make bench``: every measurement, or those that are named, with tables and JSON.
 
-``make bench BENCH="receive --rounds 3"`` runs one of them. What stands behind ``--`` goes to the
-parts that are programs of their own: ``make bench BENCH="triage -- --size 1024"``.
+``make bench BENCH="receive --rounds 3"`` runs one of them. ``bench_agreement`` and
+``bench_durable_work`` answered one question each, take long, and are run by themselves.
 """
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -16,33 +15,45 @@ from typing import Any
 import pytest
 
 import vigil
-from tests.bench import bench_pace, bench_receive
+from tests.bench import (
+    bench_growth,
+    bench_load,
+    bench_networks,
+    bench_pace,
+    bench_picture,
+    bench_receive,
+    bench_start,
+)
 from tests.bench.report import CannotMeasure, machine
 from vigil.bundle import BundleError
 
-PROGRAMS = ("triage", "networks")
-"""Each is ``bench_NAME.py`` here and prints its own table."""
-PARTS = {part.NAME: part for part in (bench_receive, bench_pace)}
+PARTS = {
+    part.NAME: part
+    for part in (
+        bench_picture,
+        bench_networks,
+        bench_start,
+        bench_receive,
+        bench_load,
+        bench_pace,
+        bench_growth,
+    )
+}
 
 
 def main() -> int:
     """Measure, print, write; 1 if a part could not be measured."""
-    arguments = sys.argv[1:]
-    split = arguments.index("--") if "--" in arguments else len(arguments)
-    options = _options(arguments[:split])
+    options = _options(sys.argv[1:])
     written: dict[str, Any] = {
         "version": vigil.__version__,
         "begun": datetime.now(UTC).isoformat(timespec="seconds"),
         "parts": {},
     }
     missing = 0
-    for name in options.parts or (*PROGRAMS, *PARTS):
+    for name in options.parts or PARTS:
         before = machine()
         try:
-            if name in PROGRAMS:
-                values = _run_program(name, options.bundle, arguments[split + 1 :])
-            else:
-                values = _run_part(name, options, before)
+            values = _run_part(name, options, before)
         except (BundleError, CannotMeasure, pytest.skip.Exception) as error:
             print(f"bench: {name}: not measured: {error}", file=sys.stderr)
             missing += 1
@@ -55,9 +66,8 @@ def main() -> int:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    known = (*PROGRAMS, *PARTS)
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", help=f"of {', '.join(known)}; left out: all")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; left out: all")
     parser.add_argument("--bundle", type=Path, help="the bundle; left out: the shipped one")
     parser.add_argument("--json", type=Path, default=Path("var/bench.json"), help="where to write")
     parser.add_argument(
@@ -69,9 +79,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     for part in PARTS.values():
         part.add_arguments(parser)
     options = parser.parse_args(arguments)
-    unknown = [name for name in options.parts if name not in known]
+    unknown = [name for name in options.parts if name not in PARTS]
     if unknown:
-        parser.error(f"{', '.join(unknown)}: expected of {', '.join(known)}")
+        parser.error(f"{', '.join(unknown)}: expected of {', '.join(PARTS)}")
     return options
 
 
@@ -81,17 +91,6 @@ def _run_part(name: str, options: argparse.Namespace, before: dict[str, Any]) ->
     report.caption = f"{report.caption}; {load}".lstrip("; ")
     report.print()
     return report.values
-
-
-def _run_program(name: str, bundle: Path | None, arguments: list[str]) -> dict[str, Any]:
-    command = [sys.executable, str(Path(__file__).parent / f"bench_{name}.py"), *arguments]
-    if bundle is not None:
-        command += ["--bundle", str(bundle)]
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-    print(done.stdout, end="")
-    if done.returncode:
-        raise CannotMeasure(f"it ended with {done.returncode}")
-    return {"command": command[1:], "printed": done.stdout.splitlines()}
 
 
 if __name__ == "__main__":

@@ -1,13 +1,10 @@
 """How soon ``vigil serve`` is ready, and what it holds at rest with the model loaded.
 
-``python tests/bench/bench_start.py`` starts the service on an empty folder a few times and prints
-the clock, the processor time and the memory when ``/ready`` first says yes, and the memory two
-seconds later.
+The service is started on an empty folder a few times: the clock, the processor time and the memory
+when ``/ready`` first says yes, and the memory two seconds later.
 """
 
 import argparse
-import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -15,28 +12,13 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+from tests.bench.observing import processor_seconds, resident_mib
+from tests.bench.report import CannotMeasure, Report
+from tests.system.peers import free_port
 
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def processor_seconds(pid: int) -> float:
-    """Return what a process has used, in user and system time."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def resident_mib(pid: int) -> float:
-    """Return a process's memory."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+NAME = "start"
+_READY_GOAL_SECONDS, _MEMORY_GOAL_MIB = 2.0, 350.0
 
 
 def start_once(arguments: list[str]) -> tuple[float, float, float, float]:
@@ -52,7 +34,7 @@ def start_once(arguments: list[str]) -> tuple[float, float, float, float]:
         try:
             while not _is_ready(http):
                 if process.poll() is not None or time.perf_counter() - began > 120:
-                    raise RuntimeError("the service did not become ready")
+                    raise CannotMeasure("the service did not become ready")
                 time.sleep(0.02)
             clock, processor = time.perf_counter() - began, processor_seconds(process.pid)
             ready = resident_mib(process.pid)
@@ -71,19 +53,30 @@ def _is_ready(port: int) -> bool:
         return False
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bundle", type=Path)
-    parser.add_argument("--repeat", type=int, default=5)
-    options = parser.parse_args()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what this part may be told."""
+    parser.add_argument("--starts", type=int, default=5, help="start: how often")
+
+
+def measure(options: argparse.Namespace) -> Report:
+    """Start the service a few times, one after the other."""
     arguments = ["--bundle", str(options.bundle)] if options.bundle else []
-    runs = [start_once(arguments) for _ in range(options.repeat)]
-    names = ("clock, s", "processor, s", "MiB when ready", "MiB at rest")
-    for name, values in zip(names, zip(*runs, strict=True), strict=True):
-        print(f"{name:15} median {statistics.median(values):7.2f}  of {sorted(values)}")
-    print(f"load {os.getloadavg()[0]:.1f}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    runs = [start_once(arguments) for _ in range(options.starts)]
+    report = Report(
+        NAME,
+        f"`vigil serve` on an empty folder, {options.starts} starts",
+        ("", "median", "lowest", "highest", "to reach"),
+    )
+    figures: tuple[tuple[str, float | None], ...] = (
+        ("seconds to ready, clock", _READY_GOAL_SECONDS),
+        ("seconds to ready, processor", None),
+        ("MiB when ready", None),
+        ("MiB at rest, model loaded", _MEMORY_GOAL_MIB),
+    )
+    for (name, goal), values in zip(figures, zip(*runs, strict=True), strict=True):
+        median = statistics.median(values)
+        said = "" if goal is None else f"under {goal:g} {'✓' if median < goal else '✗'}"
+        row = (f"{value:.2f}" for value in (median, min(values), max(values)))
+        report.rows.append((name, *row, said))
+        report.values[name] = {"values": values, "goal": goal}
+    return report

@@ -55,4 +55,4 @@ def test_a_part_that_is_not_known_is_named(
     monkeypatch.setattr(sys, "argv", ["bench", "speed"])
     with pytest.raises(SystemExit):
         bench.main()
-    assert "speed: expected of triage" in capsys.readouterr().err
+    assert "speed: expected of picture" in capsys.readouterr().err
