@@ -34,7 +34,7 @@ check: $(VENV)/.everything  ## Lint, formatting and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-bench: $(VENV)/.everything  ## Measure: one picture, the networks, receiving, a steady pace (BENCH="receive --rounds 3")
+bench: $(VENV)/.everything  ## Measure against the limit and the others: picture, start, receive, load, pace, growth (BENCH="receive --rounds 3")
 	@$(VENV)/bin/python -m tests.bench $(BENCH)
 
 chaos: $(VENV)/.everything  ## Prove it under fire: kills, full disks, dead peers, broken files (CHAOS="kills --kills 20")

@@ -1,16 +1,19 @@
 """What a running service says of itself to a measurement: its rows, its memory, its time."""
 
+import contextlib
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
 
 from tests.system.peers import wait_until
+from vigil_inference.database import normal_url
 from vigil_inference.tables import Instance, State
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -24,15 +27,19 @@ class Findings(NamedTuple):
     analyses: list[float]
 
 
-def _ask(folder: Path, url: str) -> Session:
+@contextlib.contextmanager
+def _asking(folder: Path, url: str) -> Iterator[Session]:
     place = url or f"sqlite:///{folder / 'data' / 'vigil.sqlite3'}"
-    return Session(create_engine(place.replace("postgresql:", "postgresql+psycopg:")))
+    engine = create_engine(normal_url(place), poolclass=NullPool)
+    with Session(engine) as session:
+        yield session
+    engine.dispose()
 
 
 def wait_for_findings(folder: Path, url: str = "", timeout_seconds: float = 1800) -> None:
     """Wait until no picture waits for its analysis; ``url`` of a database other than its own."""
     waiting = select(func.count()).where(Instance.state == State.RECEIVED.value)
-    with _ask(folder, url) as session:
+    with _asking(folder, url) as session:
 
         def is_done() -> bool:
             session.rollback()  # what a transaction has seen stays as it was
@@ -51,7 +58,7 @@ def findings(folder: Path, since: datetime = _LONG_AGO, url: str = "") -> Findin
     statement = select(Instance).where(
         Instance.received_at > since, Instance.analysed_at.is_not(None)
     )
-    with _ask(folder, url) as session:
+    with _asking(folder, url) as session:
         found = session.scalars(statement).all()
         waits = [
             (row.analysed_at - row.received_at).total_seconds() for row in found if row.analysed_at
@@ -61,7 +68,7 @@ def findings(folder: Path, since: datetime = _LONG_AGO, url: str = "") -> Findin
 
 def analysed_at(folder: Path, url: str = "") -> list[datetime]:
     """Return when each finding was committed, in order."""
-    with _ask(folder, url) as session:
+    with _asking(folder, url) as session:
         moments = session.scalars(select(Instance.analysed_at).order_by(Instance.analysed_at))
         return [moment for moment in moments if moment is not None]
 
