@@ -28,9 +28,10 @@ from vigil_inference.database import (
     create_store_engine,
     migrate,
 )
+from vigil_inference.folding import searchable
 from vigil_inference.headers import Header
 from vigil_inference.records import AnalysisRecord
-from vigil_inference.tables import RANK, Instance, State, Study
+from vigil_inference.tables import RANK, Instance, State, Study, StudyFinding
 
 CHANNEL = "vigil"
 """By which PostgreSQL tells the other nodes what changed: ``NODE WORD STUDY``."""
@@ -313,6 +314,7 @@ class Store:
                 return False
             raise_priority(session, study_id, record.priority, release_due_at=now)
             _settle_state(session, study_id)
+            _add_findings(session, study_id, record)
             self._announce_by_id(session, study_id)
             return True
 
@@ -375,10 +377,15 @@ def _add(session: Session, arrival: Arrival) -> Recorded:
             priority_rank=0,
             reading_order=Priority.NOT_ANALYSED.reading_order,
             identity_conflict=False,
+            search_text=searchable(header.patient_name, header.patient_id, header.accession_number),
         )
         session.add(study)
-    elif (study.patient_id, study.patient_name) != (header.patient_id, header.patient_name):
-        study.identity_conflict = True
+    else:
+        _reopen_reading(study)
+        if (study.patient_id, study.patient_name) != (header.patient_id, header.patient_name):
+            study.identity_conflict = True
+            # Whoever looks for the other patient must find it too.
+            study.search_text += searchable(header.patient_name, header.patient_id)
     if study.state == State.NOT_ANALYSED.value:
         study.state = State.RECEIVED.value
     instance = Instance(
@@ -423,6 +430,21 @@ def raise_priority(
             release_problem="",
         )
     )
+
+
+def _reopen_reading(study: Study) -> None:
+    # Whoever signed did not see the picture that comes now.
+    study.read_at, study.read_by = None, ""
+
+
+def _add_findings(session: Session, study_id: int, record: AnalysisRecord) -> None:
+    """Note a picture's flagged findings; the study's row is locked, so nobody is beside us."""
+    flagged = {finding.label for finding in record.findings if finding.flagged}
+    if not flagged:
+        return
+    known = session.scalars(select(StudyFinding.finding).where(StudyFinding.study_id == study_id))
+    for finding in sorted(flagged.difference(known)):
+        session.add(StudyFinding(study_id=study_id, finding=finding))
 
 
 def _settle_state(session: Session, study_id: int) -> None:

@@ -80,6 +80,17 @@ class Study(Leased, Base):
     __table_args__ = (
         Index("ix_studies_by_urgency", "reading_order", "received_at", "id"),
         Index("ix_studies_by_arrival", "received_at", "id"),
+        Index("ix_studies_unread", "read_at", "reading_order", "received_at", "id"),
+        Index(
+            "ix_studies_counted",
+            "priority_rank",
+            "read_at",
+            "state",
+            "received_at",
+            "being_read_until",
+            "assigned_to",
+        ),
+        Index("ix_studies_patient_id", "patient_id"),
     )
 
     study_instance_uid: Mapped[str] = mapped_column(String(UID_LENGTH), unique=True)
@@ -109,9 +120,21 @@ class Study(Leased, Base):
     release_problem: Mapped[str] = mapped_column(Text, default="", server_default="")
     """Why its results could not be built; "" no problem."""
     read_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """When its reading was signed; None while nobody has read it."""
+    """When its reading was signed; None while nobody has read it, or a picture came after."""
     read_by: Mapped[str] = mapped_column(Text, default="", server_default="")
     """Account of who signed first."""
+    assigned_to: Mapped[str] = mapped_column(Text, default="", server_default="")
+    """Account of who took it to read it; "" nobody."""
+    assigned_name: Mapped[str] = mapped_column(Text, default="", server_default="")
+    """The same as people read it."""
+    assigned_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    being_read_by: Mapped[str] = mapped_column(Text, default="", server_default="")
+    """Account of who has it open for reading; "" nobody."""
+    being_read_name: Mapped[str] = mapped_column(Text, default="", server_default="")
+    being_read_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Until then it counts as being read, unless that is renewed."""
+    search_text: Mapped[str] = mapped_column(Text, default="", server_default="")
+    """Name, identifiers and accession number, folded; see ``folding``."""
 
     instances: Mapped[list["Instance"]] = relationship(
         back_populates="study", order_by="Instance.id"
@@ -121,6 +144,17 @@ class Study(Leased, Base):
     def priority(self) -> Priority:
         """The highest priority that any of its pictures ever had."""
         return PRIORITY_BY_RANK[self.priority_rank]
+
+
+class StudyFinding(Base):
+    """That a picture of a study has a finding at or over its threshold: for the filter by it."""
+
+    __tablename__ = "study_findings"
+    __table_args__ = (Index("ix_study_findings_by_finding", "finding", "study_id"),)
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), primary_key=True)
+    finding: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """Its label: two of a bundle's keys may share it, for two ages."""
 
 
 class Instance(Leased, Base):

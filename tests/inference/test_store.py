@@ -4,6 +4,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import select, text
@@ -11,11 +12,17 @@ from sqlalchemy import select, text
 from tests.inference.conftest import FakeModel
 from vigil.errors import RefusalCode
 from vigil.triage import Priority
-from vigil_inference.database import create_store_engine, migrate, normal_url
+from vigil_inference.database import (
+    WRITING,
+    _migrations,
+    create_store_engine,
+    migrate,
+    normal_url,
+)
 from vigil_inference.headers import Header
-from vigil_inference.records import AnalysisRecord, refuse
+from vigil_inference.records import AnalysisRecord, FindingRecord, refuse
 from vigil_inference.store import Arrival, Outcome, Store
-from vigil_inference.tables import Base, Instance, State, Study
+from vigil_inference.tables import Base, Instance, State, Study, StudyFinding
 
 
 def arrival(sop: str, study: str = "1.2", sha256: str = "", **header: str) -> Arrival:
@@ -213,3 +220,53 @@ def test_the_stored_document_names_threshold_bundle_and_software(store: Store) -
     assert instance.analysed_at is not None
     assert instance.analysed_at.tzinfo is UTC
     assert instance.received_at == datetime(2026, 11, 21, 8, tzinfo=UTC)
+
+
+def test_a_later_picture_makes_a_study_that_was_read_unread_again(store: Store) -> None:
+    store.add(arrival("1.2.1"))
+    with store.writing() as session:
+        study = session.scalars(select(Study)).one()
+        study.read_at, study.read_by = datetime(2026, 11, 21, 9, tzinfo=UTC), "hanh"
+    assert store.add(arrival("1.2.1")).outcome is Outcome.REPEATED
+    assert read_study(store).read_by == "hanh"
+    store.add(arrival("1.2.2"))
+    assert (read_study(store).read_at, read_study(store).read_by) == (None, "")
+
+
+def test_flagged_findings_and_folded_names_are_kept_to_be_found_by(store: Store) -> None:
+    flag = FindingRecord(
+        key="Effusion:child", label="Effusion", probability=0.9, threshold=0.5,
+        critical_threshold=None, sensitivity=None, specificity=None, flagged=True,
+        priority=Priority.URGENT, experimental=False, withheld=None, has_map=False,
+    )  # fmt: skip
+    low = flag.model_copy(update={"label": "Mass", "flagged": False})
+    record = analysed(Priority.URGENT).model_copy(update={"findings": (flag, low)})
+    for sop in ("1.2.1", "1.2.2"):
+        recorded = store.add(arrival(sop, patient_name="Nguyễn^Văn Ân", patient_id="P-1"))
+        assert store.record_result(recorded.instance_id, record)
+    with store.reading() as session:
+        found = [(row.study_id, row.finding) for row in session.scalars(select(StudyFinding))]
+    assert found == [(read_study(store).id, "Effusion")]
+    assert read_study(store).search_text == " nguyen van an p-1 p 1"
+
+
+def test_a_store_from_before_the_search_is_filled_when_it_is_opened(database: str) -> None:
+    store = Store(database)
+    recorded = store.add(arrival("1.2.1", patient_name="Đặng^Thị Ước", patient_id="P1"))
+    flag = FindingRecord(
+        key="Mass", label="Mass", probability=0.9, threshold=0.5, critical_threshold=None,
+        sensitivity=None, specificity=None, flagged=True, priority=Priority.URGENT,
+        experimental=False, withheld=None, has_map=False,
+    )  # fmt: skip
+    record = analysed(Priority.URGENT).model_copy(update={"findings": (flag,)})
+    store.record_result(recorded.instance_id, record)
+    config = _migrations()
+    with store.engine.execution_options(**{WRITING: True}).begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0006")
+    store.close()
+    again = Store(database)
+    assert read_study(again).search_text == " dang thi uoc p1"
+    with again.reading() as session:
+        assert session.scalars(select(StudyFinding.finding)).all() == ["Mass"]
+    again.close()
