@@ -2,7 +2,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
+from tests.system.pages import OpenPage, chromium, opened_pages
 from tests.system.peers import Orthanc, Vigil
 
 
@@ -43,3 +45,20 @@ def start_orthanc(tmp_path: Path) -> Iterator[Callable[[int], Orthanc]]:
     yield start
     for orthanc in started:
         orthanc.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium; each page of ``pages`` is a reader of its own in it.
+
+    It ends with the module: Playwright's event loop would be in the way of other tests' own.
+    """
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def pages(browser: Browser) -> Iterator[OpenPage]:
+    """Open pages: ``pages(language="vi", theme="light", width=390, height=844)``."""
+    with opened_pages(browser) as open_page:
+        yield open_page

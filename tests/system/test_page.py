@@ -4,13 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page
 
-from tests.conftest import PROJECT
-from tests.system.browser import Browser
+from tests.system.pages import OpenPage, screenshot
 from tests.system.peers import Vigil, wait_until
 from tests.system.test_restart import Sender
-
-ARTEFACTS = PROJECT / "var" / "artefacts"
 
 
 @pytest.mark.slow
@@ -18,32 +16,29 @@ def test_the_page_shows_every_study_in_reading_order_and_new_ones_by_themselves(
     start_vigil: Callable[..., Vigil],
     stand_in_bundle: Path,
     phantom_file: Callable[..., Path],
-    tmp_path: Path,
+    pages: OpenPage,
 ) -> None:
-    with Browser(tmp_path / "profile") as browser:
-        vigil = start_vigil(stand_in_bundle)
-        kinds = ["normal", "effusion", "cardiomegaly", "lateral", "opacity"]
-        paths = [phantom_file(30 + n, kind) for n, kind in enumerate(kinds)]
-        assert len(Sender(vigil.dicom_port, paths[:-1]).wait()) == len(paths) - 1
-        vigil.wait_for(len(paths) - 1)
+    vigil = start_vigil(stand_in_bundle)
+    kinds = ["normal", "effusion", "cardiomegaly", "lateral", "opacity"]
+    paths = [phantom_file(30 + n, kind) for n, kind in enumerate(kinds)]
+    assert len(Sender(vigil.dicom_port, paths[:-1]).wait()) == len(paths) - 1
+    vigil.wait_for(len(paths) - 1)
 
-        browser.open(vigil.url)
-        wait_until(lambda: _shows_all(browser, vigil), "the page shows the worklist")
-        assert "NOT_FRONTAL" in browser.text()
-        # One more comes while the page is open; nobody touches it.
-        Sender(vigil.dicom_port, paths[-1:]).wait()
-        vigil.wait_for(len(paths))
-        assert len(vigil.studies()) == len(paths)
-        wait_until(lambda: _shows_all(browser, vigil), "the page shows the new study")
-
-        browser.screenshot(ARTEFACTS / "worklist.png")
-        assert (ARTEFACTS / "worklist.png").stat().st_size > 20_000
-        assert browser.console == []
+    page = pages(language="vi", width=1440, height=900)
+    page.goto(vigil.url)
+    wait_until(lambda: _shows_all(page, vigil), "the page shows the worklist")
+    assert "NOT_FRONTAL" in page.inner_text("main")
+    # One more comes while the page is open; nobody touches it.
+    Sender(vigil.dicom_port, paths[-1:]).wait()
+    vigil.wait_for(len(paths))
+    assert len(vigil.studies()) == len(paths)
+    wait_until(lambda: _shows_all(page, vigil), "the page shows the new study")
+    assert screenshot(page, "worklist").stat().st_size > 20_000
 
 
-def _shows_all(browser: Browser, vigil: Vigil) -> bool:
+def _shows_all(page: Page, vigil: Vigil) -> bool:
     """Whether every study is on the page, in the worklist's order."""
-    text = browser.text()
+    text = page.inner_text("main")
     names = [study["patient"]["display_name"] for study in vigil.studies()]
     assert len(set(names)) == len(names)
     positions = [text.find(name) for name in names]

@@ -82,7 +82,8 @@ def _fill_findings() -> None:
     )
     findings = sa.table("study_findings", sa.column("study_id"), sa.column("finding"))
     connection = op.get_bind()
-    last, known = -1, set()
+    last = -1
+    known: set[tuple[int, str]] = set()
     while rows := connection.execute(
         sa.select(instances.c.id, instances.c.study_id, instances.c.result)
         .where(instances.c.id > last, instances.c.state == "analysed")
