@@ -118,6 +118,7 @@ class Analysis:
         self._model: Triages | None = None
         self._model_lock = threading.Lock()
         self._status = ModelStatus(False, "the model is being loaded")
+        self._supervised = ""
         self._stir = _Stir()
         self._unreadable: dict[int, int] = {}
         self._suspects = threading.Lock()
@@ -136,6 +137,21 @@ class Analysis:
     def backlog(self) -> int:
         """How many pictures are still to be answered, by any node."""
         return self._queue.count()
+
+    @property
+    def is_working(self) -> bool:
+        """Whether a picture is in work here."""
+        return bool(self._in_work)
+
+    def use(self, model: Triages) -> None:
+        """Let another model answer from the next picture on; those in work keep theirs."""
+        bundle = model.bundle
+        self._model = model
+        self._status = ModelStatus(True, "", bundle.id, bundle.digest, read_localisation(bundle))
+
+    def supervise(self, digest: str) -> None:
+        """Mark what this bundle answers as read under supervision; "" marks nothing."""
+        self._supervised = digest
 
     def start(self) -> None:
         """Start working on whatever waits."""
@@ -171,9 +187,10 @@ class Analysis:
                 log.warning("not_handed_back", instance=lease.row_id, error=type(error).__name__)
 
     def _work(self) -> None:
-        model = self._wait_for_model()
+        first = self._wait_for_model()
         taken = 0
-        while model is not None and not self._stopping.is_set():
+        while first is not None and not self._stopping.is_set():
+            model = self._model or first
             seen = self._stir.calls
             try:
                 if self._take_one(
@@ -239,9 +256,7 @@ class Analysis:
             log.error("model_failed_to_load", error=type(error).__name__)
             self._status = ModelStatus(False, f"the model failed to load ({type(error).__name__})")
             return
-        self._model = model
-        bundle = model.bundle
-        self._status = ModelStatus(True, "", bundle.id, bundle.digest, read_localisation(bundle))
+        self.use(model)
         log.info("model_ready", bundle=model.bundle.id, digest=model.bundle.digest)
 
     def _answer(self, model: Triages, claim: Claim) -> None:
@@ -340,7 +355,12 @@ class Analysis:
                 log.error(
                     "preview_not_stored", instance=task.instance_id, error=type(error).__name__
                 )
-        return record_result(result, model.bundle.manifest, has_preview=has_preview)
+        return record_result(
+            result,
+            model.bundle.manifest,
+            has_preview=has_preview,
+            is_supervised=model.bundle.digest == self._supervised,
+        )
 
 
 class _Stir:

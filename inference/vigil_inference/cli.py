@@ -18,12 +18,14 @@ def register(app: typer.Typer) -> None:
     app.command()(worklist)
     from vigil_inference.delivery import cli as delivery
     from vigil_inference.operations import cli as operations
+    from vigil_inference.promotion import cli as promotion
     from vigil_inference.reading import cli as reading
 
     app.add_typer(delivery.deliveries, name="deliveries")
     app.add_typer(delivery.rules, name="rules")
     app.add_typer(reading.readings, name="readings")
     operations.register(app)
+    promotion.register(app)
 
 
 def serve(

@@ -26,6 +26,8 @@ _CORRECTION = re.compile(
     r"(?: and )?(?:inverted)? before it was analysed"
 )
 _QUARTER_TURNS = {"90° clockwise": 1, "180°": 2, "90° anticlockwise": 3}
+SUPERVISED_NOTE = "under supervision: the bundle that judged this picture is on trial here"
+"""What the page and the DICOM results say of a picture that such a bundle judged."""
 
 
 class _Record(BaseModel):
@@ -122,6 +124,8 @@ class AnalysisRecord(_Record):
     """How often the picture was turned clockwise before it was analysed; None in older results,
     whose notes say it: see :meth:`correction`."""
     inverted: bool | None = None
+    is_supervised: bool = False
+    """Whether the bundle was under supervision: promoted, and not yet live."""
 
     def correction(self) -> tuple[int, bool]:
         """Return how often the picture was turned clockwise, and whether it was inverted."""
@@ -135,7 +139,11 @@ class AnalysisRecord(_Record):
 
 
 def record_result(
-    result: "TriageResult", manifest: "BundleManifest", *, has_preview: bool
+    result: "TriageResult",
+    manifest: "BundleManifest",
+    *,
+    has_preview: bool,
+    is_supervised: bool = False,
 ) -> AnalysisRecord:
     """Turn the core's answer into the document that is stored.
 
@@ -147,6 +155,8 @@ def record_result(
         The bundle that said it, for the thresholds and the populations.
     has_preview
         Whether a preview picture was stored beside it.
+    is_supervised
+        Whether the bundle is under supervision; a note of the result says so too.
     """
     description = result.description
     age = description.patient_age_years if description else None
@@ -184,7 +194,7 @@ def record_result(
         reason=result.reason,
         priority=result.priority,
         findings=tuple(findings),
-        notes=result.notes,
+        notes=(*result.notes, SUPERVISED_NOTE) if is_supervised else result.notes,
         bundle_id=result.bundle_id,
         bundle_digest=result.bundle_digest,
         bundle_notice=manifest.notice,
@@ -198,6 +208,7 @@ def record_result(
         anatomy=None if result.anatomy is None else AnatomyRecord.of(result.anatomy),
         quarter_turns=result.radiograph.quarter_turns if result.radiograph else 0,
         inverted=result.radiograph.inverted if result.radiograph else False,
+        is_supervised=is_supervised,
     )
 
 

@@ -11,7 +11,6 @@ from typing import IO, TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from vigil.bundle import default_bundle
 from vigil.errors import StorageError
 from vigil_inference.analysis import Analysis, Triages
 from vigil_inference.case_level import is_case_level
@@ -24,7 +23,9 @@ from vigil_inference.intake import Intake
 from vigil_inference.leases import Leases
 from vigil_inference.nodes import Heart, ModelNews
 from vigil_inference.operations.metrics import Metrics, Standing
-from vigil_inference.pictures import PictureStore, least_shown
+from vigil_inference.pictures import PictureStore
+from vigil_inference.promotion.keeper import ModelKeeper
+from vigil_inference.promotion.shadow import ShadowWork
 from vigil_inference.reading.book import ReadingBook
 from vigil_inference.repeated import Repeated
 from vigil_inference.retention import Retention
@@ -87,8 +88,6 @@ class Service:
         self.readings = ReadingBook(self.store, shows_findings=not is_case_level(settings))
         self.hub = EventHub()
         self.started_at = datetime.now(UTC)
-        self.network = ""
-        """Which of the bundle's networks answers, once the model is loaded."""
         self.analysis = Analysis(
             self.store,
             self.leases,
@@ -100,6 +99,13 @@ class Service:
             attempts=settings.analysis_attempts,
             retry_seconds=settings.model_retry_seconds,
             preview_pixels=settings.preview_pixels,
+        )
+        node_name = settings.node_name or socket.gethostname()
+        self.shadow = ShadowWork(
+            self.store, self.leases, settings, lambda: self.analysis.is_working
+        )
+        self.models = ModelKeeper(
+            self.store, settings, lambda: self.analysis, self.shadow, node_name
         )
         self.intake = Intake(
             self.store,
@@ -136,7 +142,7 @@ class Service:
         self.heart = Heart(
             self.store,
             self.leases,
-            name=settings.node_name or socket.gethostname(),
+            name=node_name,
             kind="serve" if has_doors else "worker",
             address=f"{settings.http_host}:{settings.http_port}" if has_doors else "",
             model=self._model_news,
@@ -166,6 +172,9 @@ class Service:
         if self._remote is not None:
             self._remote.start()
         self.analysis.start()
+        if self._model is None:
+            self.models.start()
+            self.shadow.start()
         self.delivery.start()
         if self._retention is not None:
             self._retention.start()
@@ -195,6 +204,8 @@ class Service:
             self._retention.stop(rest())
         self.full_depth.close()
         self.hub.close()
+        self.models.stop(rest())
+        self.shadow.stop(rest())
         self.analysis.stop(rest())
         self.delivery.stop(rest())
         if self._remote is not None:
@@ -207,7 +218,14 @@ class Service:
 
     def _model_news(self) -> ModelNews:
         status = self.analysis.status
-        return ModelNews(status.bundle_id, status.bundle_digest, status.reason)
+        return ModelNews(
+            status.bundle_id, status.bundle_digest, status.reason or self.models.problem
+        )
+
+    @property
+    def network(self) -> str:
+        """Which of the bundle's networks answers, once the model is loaded."""
+        return self.models.network
 
     def _sweep_spool(self) -> None:
         if swept := self.intake.sweep_spool():
@@ -230,7 +248,7 @@ class Service:
         checks = {
             "database": database,
             "storage": self.intake.check(),
-            "model": "ok" if status.available else status.reason,
+            "model": (self.models.problem or "ok") if status.available else status.reason,
         }
         if self.has_doors:
             open_ = self.listener.is_listening
@@ -248,29 +266,7 @@ class Service:
     def _load_model(self) -> Triages:
         if self._model is not None:
             return self._model
-        # The network's runtime takes a moment to load; the doors are open by then.
-        from vigil.reference import check_reference_outputs
-        from vigil.triager import Triager
-
-        folder: Path = self.settings.bundle or default_bundle()
-        triager = Triager.load(
-            folder,
-            self.settings.analysis_threads,
-            self.settings.network,
-            for_processing=self.settings.analyse_for_processing,
-            least_shown=least_shown(self.settings.preview_pixels),
-            site_calibration=self.settings.site_calibration,
-        )
-        self.network = str(triager.network)
-        log.info("network", bundle=triager.bundle.id, network=self.network)
-        if triager.site_calibration:
-            log.info("site_calibration", name=triager.site_calibration)
-        difference = check_reference_outputs(triager)
-        if difference is None:
-            log.warning("no_reference_outputs", bundle=triager.bundle.id)
-        else:
-            log.info("reference_outputs_hold", bundle=triager.bundle.id, difference=difference)
-        return triager
+        return self.models.first()
 
 
 def _lock_folder(data_dir: Path) -> IO[bytes]:

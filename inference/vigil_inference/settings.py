@@ -42,6 +42,22 @@ class Settings(BaseSettings):
         description="File of the site's own calibration and thresholds, made by `vigil calibrate` "
         "for this very bundle. Left out: the bundle's own.",
     )
+    bundles_dir: Path | None = Field(
+        None,
+        description="Folder of the copies of bundles that were in shadow or serve, by digest. Left "
+        "out: `bundles` in `data_dir`.",
+    )
+    shadow_least_pictures: int = Field(
+        200,
+        ge=0,
+        description="How many pictures two bundles must both have read before one is promoted.",
+    )
+    shadow_most_waiting: int = Field(
+        1000,
+        ge=1,
+        description="How many pictures may wait to be read in shadow; the oldest beyond are passed "
+        "over and counted.",
+    )
     data_dir: Path = Field(
         Path("var"),
         description="Folder of the pictures received, the previews and the embedded database.",

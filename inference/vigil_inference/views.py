@@ -152,6 +152,9 @@ class InstanceView(_View):
     priority: Priority
     findings: tuple[FindingView, ...]
     notes: tuple[str, ...]
+    is_supervised: bool = Field(
+        False, description="Whether the bundle was on trial when it judged this picture."
+    )
     rows: int | None
     columns: int | None
     view: str

@@ -322,6 +322,7 @@ def _instance(item: Instance, status: ModelStatus, *, heat_maps: bool) -> Instan
             for finding in (record.findings if record else ())
         ),
         notes=record.notes if record else (),
+        is_supervised=record is not None and record.is_supervised,
         rows=record.rows if record else None,
         columns=record.columns if record else None,
         view=record.view if record else "",

@@ -3,7 +3,8 @@
 from alembic import context
 
 import vigil_inference.delivery.tables
-import vigil_inference.reading.tables  # noqa: F401 - both make their tables known to Base
+import vigil_inference.promotion.tables
+import vigil_inference.reading.tables  # noqa: F401 - these make their tables known to Base
 from vigil_inference.tables import Base
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vigil.command_groups import share_group
 from vigil.errors import ConfigurationError, VigilError
 from vigil_training.open_models.registry import (
     BENCHMARKS,
@@ -19,15 +20,7 @@ if TYPE_CHECKING:
     from vigil_training.open_models.registry import OpenModel
     from vigil_training.open_models.store import ModelStore, Record
 
-models = typer.Typer(
-    name="models",
-    help=(
-        "Open chest-radiograph models: list, fetch, check, and make bundles of them. "
-        "They are starting points: uncalibrated, and not validated with Vigil."
-    ),
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+models = typer.Typer(rich_markup_mode=None)
 
 StoreOption = Annotated[
     Path | None,
@@ -46,13 +39,16 @@ ReplaceOption = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Add the group ``models`` to the command line."""
-    app.add_typer(models)
+    """Add the open models' commands to the group ``models``."""
+    share_group(app, "models", models)
 
 
 @models.command("list")
 def list_models(store: StoreOption = None) -> None:
-    """List the open models, what their authors publish of them, and which are here."""
+    """List the open models, what their authors publish of them, and which are here.
+
+    They are starting points: uncalibrated, and not validated with Vigil.
+    """
     from rich.console import Console
     from rich.table import Table
 
