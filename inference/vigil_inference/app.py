@@ -25,6 +25,7 @@ from vigil_inference import (
     dicomweb_query,
     dicomweb_rendered,
     dicomweb_retrieve,
+    model_card,
     picture_api,
 )
 from vigil_inference.delivery import api as delivery_api
@@ -174,6 +175,7 @@ def create_app(settings: Settings, service: Service | Opening | None = None) -> 
     app.include_router(operations_api.router)
     app.include_router(api.router)
     app.include_router(picture_api.router)
+    app.include_router(model_card.router)
     for door in (dicomweb, dicomweb_query, dicomweb_retrieve, dicomweb_rendered):
         app.include_router(door.router)
     app.include_router(delivery_api.router)

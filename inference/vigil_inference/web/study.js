@@ -1,20 +1,22 @@
-// One study: the picture, what the network says of it and what it does not, and where that is from.
+// One study: its pictures, what the network says of them and what it does not, and where that is from.
 
-import { outlines, outlinesSwitch } from "./anatomy.js";
 import { ask, make, picturePath } from "./dom.js";
-import { currentLanguage, dicomDate, finding, moment, percent, refusal, t } from "./i18n.js";
-import { badge, explain, identity, nameOf, refused, standing } from "./parts.js";
-
-const DEFAULT_OPACITY = 60;
+import { currentLanguage, dicomDate, finding, moment, t } from "./i18n.js";
+import { badge, identity, nameOf, standing } from "./parts.js";
+import { bindingsOf } from "./viewer/bindings.js";
+import { changes, comparedFilm, nameOfStudy, openOther, otherStudies } from "./viewer/compare.js";
+import { explained } from "./viewer/explain.js";
+import { cardLink, saidOf, section, waits } from "./viewer/findings.js";
+import { filmFrame, sayGate } from "./viewer/frame.js";
+import { listenForKeys } from "./viewer/help.js";
+import { layers } from "./viewer/layers.js";
+import { showTags } from "./viewer/tags.js";
+import { toolbar } from "./viewer/toolbar.js";
 
 export function studyView(root, uid, configuration) {
-  let chosen = null; // SOP instance UID of the picture shown
-  let map = null; // label of the heat map shown
-  let opacity = DEFAULT_OPACITY;
-  let outlined = false; // whether lungs and heart are drawn over the picture
+  let page = null; // made when the study is known
   let text = "";
   let timer = null;
-  let results = null; // what was asked for the study as it is drawn: its results as DICOM
   const abort = new AbortController();
   document.title = "Vigil";
   root.append(make("p.empty", {}, t("loading")));
@@ -26,105 +28,17 @@ export function studyView(root, uid, configuration) {
     } catch (error) {
       if (error.name === "AbortError") return;
       const known = error.status === 404 ? t("study_unknown") : t("failed", { code: error.code || "NETWORK" });
-      if (!text || error.status === 404) root.replaceChildren(back(), make("p.alert", { role: "alert" }, known));
+      if (page && error.status !== 404) return;
+      page?.close();
+      page = null;
+      root.replaceChildren(back(), make("p.alert", { role: "alert" }, known));
       return;
     }
     const now = JSON.stringify({ ...study, waiting_seconds: 0 });
     if (now === text) return;
     text = now;
-    // While a picture waits there are none, and to ask would be answered with a refusal.
-    results = study.instances.some(waits) ? null : ask(`/api/studies/${encodeURIComponent(uid)}/results`, abort.signal);
-    draw(study);
-  }
-
-  function draw(study) {
-    document.title = `${nameOf(study.patient)} · Vigil`;
-    const shown = study.instances.find((one) => one.sop_instance_uid === chosen)
-      ?? study.instances.find((one) => one.sop_instance_uid === study.preview_sop_instance_uid)
-      ?? study.instances[0];
-    const film = drawFilm(study, shown);
-    root.replaceChildren(
-      make("div.study", {},
-        make("div.viewer", {},
-          study.instances.length > 1 && pictures(study, shown),
-          film.element,
-          film.controls),
-        make("div.panel", {},
-          back(),
-          make("header.patient", {},
-            make("h1", {}, nameOf(study.patient)),
-            make("p", {}, identity(study.patient)),
-            make("p.quiet", {}, [study.study_description, dicomDate(study.study_date),
-              study.institution_name, study.accession_number].filter(Boolean).join(" · ")),
-            make("p", {}, badge(standing(study)), " ",
-              make("span.quiet", {}, t("received", { when: moment(study.received_at), from: study.source })))),
-          warnings(study, shown),
-          said(shown, film),
-          withheld(shown),
-          notes(shown),
-          provenance(study, shown, results && downloads(results)))));
-  }
-
-  function drawFilm(study, shown) {
-    const sop = shown.sop_instance_uid;
-    if (!shown.findings.some((one) => one.label === map && one.heat_map)) map = null;
-    const overlay = make("img.overlay", { alt: "", hidden: true });
-    overlay.style.opacity = opacity / 100;
-    const picture = shown.has_preview && make("img.picture", {
-      src: picturePath(uid, sop, "image.jpg"), alt: t("picture_of", { name: nameOf(study.patient) }),
-    });
-    const anatomy = picture && shown.anatomy;
-    const drawn = anatomy && outlines(anatomy, picture);
-    const film = make("div.film", {},
-      picture || make("p.empty", {}, t("no_picture")), picture && overlay, drawn);
-    const legend = make("span.legend-name", { "aria-live": "polite" });
-    const slider = make("input", {
-      type: "range", min: 0, max: 100, value: opacity, "aria-label": t("opacity"),
-      oninput: (event) => {
-        opacity = Number(event.target.value);
-        overlay.style.opacity = opacity / 100;
-      },
-    });
-    const off = make("button", { type: "button", onclick: () => showMap(null) }, t("map_off"));
-    const hasMap = configuration.heat_maps && shown.findings.some((one) => one.heat_map);
-    const controls = (hasMap || anatomy) && make("div.controls", {},
-      anatomy && outlinesSwitch(drawn, anatomy, shown.view, outlined, (is) => { outlined = is; }),
-      hasMap && [
-        make("label", {}, make("span", {}, t("opacity")), slider),
-        make("span.legend", { "aria-hidden": "true" }), legend, off,
-        make("p.quiet", {}, t("map_meaning"), " ", mapError(shown.localisation)),
-      ]);
-    const listeners = [];
-    function showMap(label) {
-      map = label;
-      if (label) overlay.src = picturePath(uid, sop, `heatmap/${encodeURIComponent(label)}.png`);
-      overlay.hidden = !label;
-      off.hidden = !label;
-      slider.disabled = !label;
-      legend.textContent = label ? finding(label) : t("map_none");
-      for (const listener of listeners) listener(label);
-    }
-    const connect = (listener) => {
-      listeners.push(listener);
-      listener(map);
-    };
-    showMap(map);
-    return { element: film, controls, showMap, connect };
-  }
-
-  function pictures(study, shown) {
-    return make("div.pictures", { role: "group", "aria-label": t("pictures_of_study") },
-      study.instances.map((one, index) => make("button", {
-        type: "button", "aria-pressed": String(one === shown),
-        onclick: () => {
-          chosen = one.sop_instance_uid;
-          draw(study);
-        },
-      },
-      one.has_preview
-        ? make("img", { src: picturePath(uid, one.sop_instance_uid, "image.jpg?size=128"), alt: "", width: 48, height: 48 })
-        : make("span.no-picture", {}),
-      make("span", {}, `${index + 1}. ${one.view || one.modality}`))));
+    page ??= studyPage(root, study, configuration, abort.signal);
+    page.draw(study);
   }
 
   load();
@@ -137,20 +51,142 @@ export function studyView(root, uid, configuration) {
     close() {
       clearTimeout(timer);
       abort.abort();
+      page?.close();
     },
   };
 }
 
-/** How far the maps were measured to be from a radiologist's boxes, beside the map's switch. */
-function mapError(measured) {
-  if (!measured) return t("map_unmeasured");
-  return t("map_error", {
-    hits: measured.hits, films: measured.films, distance: percent(measured.centre_distance),
-    other: measured.hits_by_other_maps === null ? "?" : Math.round(measured.hits_by_other_maps),
-  });
+/** The page of a study: made once, so that a live update leaves the film as the reader set it. */
+function studyPage(root, first, configuration, signal) {
+  const uid = first.study_instance_uid;
+  let study = first;
+  let others = []; // the patient's other studies
+  let compared = null; // {other, then, film}
+  const { element: film, viewer } = filmFrame(uid, nameOf(first.patient));
+  const parts = Object.fromEntries(["pictures", "header", "warnings", "reading", "findings", "changes", "withheld",
+    "notes", "provenance"].map((name) => [name, make(`div.part.${name}`)]));
+  const stage = make("div.stage", {}, film);
+  const compare = make("select.compare", { hidden: true, "aria-label": t("compare.with"), onchange: () => choose() });
+  const help = make("button", { type: "button", "data-act": "help", title: t("key.help"), onclick: () => keys.help() }, "?");
+  const tags = make("button", { type: "button", "data-act": "tags", onclick: () => page.tags() }, t("tags.short"));
+  root.replaceChildren(make("div.study", {},
+    make("div.viewer", {}, parts.pictures, stage, toolbar(viewer, compare, tags, help), layers(viewer)),
+    make("div.panel", {}, back(), parts.header, parts.warnings, parts.reading, parts.findings, parts.changes,
+      parts.withheld, parts.notes, parts.provenance)));
+
+  const page = {
+    pictures: () => study.instances.length,
+    others: () => others.length,
+    tags: () => showTags(uid, viewer.instance),
+    compare() {
+      compare.focus();
+    },
+    nextPicture(step) {
+      const at = study.instances.findIndex((one) => one.sop_instance_uid === viewer.instance.sop_instance_uid);
+      show(study.instances[(at + step + study.instances.length) % study.instances.length]);
+    },
+  };
+  const steered = () => (document.activeElement === compared?.film.viewer.film.canvas ? compared.film.viewer : viewer);
+  const keys = listenForKeys(bindingsOf(steered, page));
+  viewer.listen((what) => what === "map" && markMaps());
+
+  function show(instance) {
+    viewer.show(instance);
+    part();
+    drawPanel();
+  }
+
+  function drawPanel() {
+    const shown = viewer.instance;
+    document.title = `${nameOf(study.patient)} · Vigil`;
+    fill(parts.pictures, study.instances.length > 1 && pictures(study, shown, show));
+    fill(parts.header, header(study));
+    fill(parts.warnings, warnings(study, shown));
+    fill(parts.findings, saidOf(shown, viewer, configuration.case_level));
+    fill(parts.changes, compared && changes(shown, compared.then, compared.other));
+    fill(parts.withheld, withheld(shown));
+    fill(parts.notes, notes(shown, viewer));
+    fill(parts.provenance, provenance(study, shown));
+  }
+
+  function markMaps() {
+    for (const button of parts.findings.querySelectorAll("[data-map]")) {
+      button.setAttribute("aria-pressed", String(button.dataset.map === viewer.mapLabel));
+    }
+  }
+
+  async function choose() {
+    const other = others[compare.selectedIndex - 1];
+    part();
+    if (other) {
+      const { study: then, instance } = await openOther(other, viewer.instance, signal);
+      if (instance && others[compare.selectedIndex - 1] === other) {
+        compared = { other, then: instance, film: comparedFilm(viewer, { study: then, instance }, other, nameOf(then.patient)) };
+        stage.append(compared.film.element);
+        stage.classList.add("is-compared");
+      }
+    }
+    drawPanel();
+  }
+
+  function part() {
+    compared?.film.close();
+    compared?.film.element.remove();
+    compared = null;
+    stage.classList.remove("is-compared");
+  }
+
+  otherStudies(uid, signal).then((found) => {
+    others = found;
+    compare.hidden = !found.length;
+    compare.replaceChildren(...[t("compare.with"), ...found.map(nameOfStudy)]
+      .map((name) => make("option", {}, name)));
+  }).catch(() => {}); // the study is there without them
+
+  return {
+    draw(next) {
+      study = next;
+      const known = study.instances.find((one) => one.sop_instance_uid === viewer.instance?.sop_instance_uid);
+      const begin = known ?? study.instances.find((one) => one.sop_instance_uid === study.preview_sop_instance_uid)
+        ?? study.instances[0];
+      const isSame = known && known.has_preview === viewer.instance.has_preview && known.removed_at === viewer.instance.removed_at
+        && known.analysed_at === viewer.instance.analysed_at;
+      if (isSame) viewer.update(known);
+      else viewer.show(begin);
+      drawPanel();
+    },
+    close() {
+      part();
+      keys.close();
+      viewer.close();
+    },
+  };
 }
 
+const fill = (place, ...content) => place.replaceChildren(...content.flat().filter(Boolean));
+
 const back = () => make("a.back", { href: "/", "data-link": true }, `← ${t("back")}`);
+
+function header(study) {
+  return make("header.patient", {},
+    make("h1", {}, nameOf(study.patient)),
+    make("p", {}, identity(study.patient)),
+    make("p.quiet", {}, [study.study_description, dicomDate(study.study_date),
+      study.institution_name, study.accession_number].filter(Boolean).join(" · ")),
+    make("p", {}, explained(badge(standing(study)), () => [t("explain.priority"), study.reason && make("p", { lang: "en" }, study.reason), cardLink()].filter(Boolean)),
+      " ", make("span.quiet", {}, t("received", { when: moment(study.received_at), from: study.source }))));
+}
+
+function pictures(study, shown, show) {
+  return make("div.pictures-strip", { role: "group", "aria-label": t("pictures_of_study") },
+    study.instances.map((one, index) => make("button", {
+      type: "button", "aria-pressed": String(one.sop_instance_uid === shown.sop_instance_uid), onclick: () => show(one),
+    },
+    one.has_preview
+      ? make("img", { src: picturePath(study.study_instance_uid, one.sop_instance_uid, "image.jpg?size=128"), alt: "", width: 48, height: 48 })
+      : make("span.no-picture", {}),
+    make("span", {}, `${index + 1}. ${one.view || one.modality}`))));
+}
 
 function warnings(study, shown) {
   const said = [];
@@ -159,53 +195,10 @@ function warnings(study, shown) {
   const alerts = said.map((sentence) => make("p.alert", { role: "status" }, sentence));
   if (shown.removed_at) {
     const day = new Intl.DateTimeFormat(currentLanguage(), { dateStyle: "medium" });
-    alerts.push(make("p.quiet", { title: shown.removal_reason },
-      t("original_removed", { day: day.format(new Date(shown.removed_at)) })));
+    alerts.push(make("div.quiet", {}, make("p", {}, t("original_removed", { day: day.format(new Date(shown.removed_at)) })),
+      make("p", { lang: "en" }, shown.removal_reason)));
   }
   return alerts;
-}
-
-/** Whether a picture has not been analysed yet. */
-const waits = (one) => one.state === "received" && !one.code;
-
-/** What the network says: every finding with its probability and threshold. */
-function said(shown, film) {
-  if (waits(shown)) return section("findings", make("p", {}, t("being_analysed")));
-  if (shown.code) {
-    return section("not_analysed_title", refused({ ...shown, pictures: 1 }),
-      shown.reason !== refusal(shown.code, shown.reason) && make("p.quiet", { lang: "en" }, shown.reason));
-  }
-  const told = shown.findings.filter((one) => one.probability !== null)
-    .sort((one, two) => two.flagged - one.flagged || two.probability - one.probability);
-  return section("findings",
-    !told.some((one) => one.flagged) && make("p", {}, t("no_flag")),
-    make("ul.findings", {}, told.map((one) => line(one, film))),
-    make("p.quiet", {}, t("probability_meaning")));
-}
-
-function line(one, film) {
-  const bar = make("span.meter", { "aria-hidden": "true" }, make("span.value"), make("span.mark"));
-  bar.style.setProperty("--value", one.probability);
-  bar.style.setProperty("--threshold", one.threshold ?? 1);
-  const name = make("span.name", {}, finding(one.label),
-    one.experimental && make("span.experimental", { title: t("experimental_long") }, t("experimental")));
-  const numbers = make("span.numbers", {}, make("b", {}, percent(one.probability)),
-    one.threshold !== null && make("small", {}, t("over", { threshold: percent(one.threshold) })));
-  const figures = one.sensitivity === null ? "" : ` ${t("operating_point", {
-    sensitivity: percent(one.sensitivity), specificity: one.specificity === null ? "?" : percent(one.specificity),
-  })}`;
-  const button = one.heat_map && make("button.map", { type: "button", title: t("map_show") }, t("map"));
-  if (button) {
-    button.addEventListener("click", () => {
-      film.showMap(button.getAttribute("aria-pressed") === "true" ? null : one.label);
-    });
-    film.connect((label) => button.setAttribute("aria-pressed", String(label === one.label)));
-    button.setAttribute("aria-label", `${t("map_show")}: ${finding(one.label)}`);
-  }
-  return make("li", {
-    "data-flagged": String(one.flagged), "data-priority": one.flagged ? one.priority : "ROUTINE",
-    title: explain(one) + figures,
-  }, name, bar, numbers, button || make("span"));
 }
 
 function withheld(shown) {
@@ -222,9 +215,11 @@ function withheld(shown) {
     })));
 }
 
-function notes(shown) {
-  if (!shown.notes.length) return null;
-  return section("notes", make("ul.plain", { lang: "en" }, shown.notes.map((one) => make("li", {}, one))));
+function notes(shown, viewer) {
+  const gate = sayGate(viewer.film.picture?.presentation);
+  if (!shown.notes.length && !gate.length) return null;
+  return section("notes", gate.length > 0 && make("p", {}, gate.join(" · ")),
+    make("ul.plain", { lang: "en" }, shown.notes.map((one) => make("li", {}, one))));
 }
 
 /** Links to the study's results as DICOM; empty until the service has answered. */
@@ -240,7 +235,7 @@ function downloads(results) {
   return place;
 }
 
-function provenance(study, shown, links) {
+function provenance(study, shown) {
   const terms = [
     ["bundle", shown.bundle_id], ["digest", shown.bundle_digest], ["software", `Vigil ${shown.software_version}`],
     ["analysed_at", shown.analysed_at && moment(shown.analysed_at)],
@@ -249,12 +244,13 @@ function provenance(study, shown, links) {
     ["sop_class", shown.sop_class], ["transfer_syntax", shown.transfer_syntax], ["door", shown.door],
     ["study_uid", study.study_instance_uid], ["sop_uid", shown.sop_instance_uid],
   ].filter(([, value]) => value);
-  return make("details", { open: true }, make("summary", {}, t("provenance")),
+  const details = make("details", {}, make("summary", {}, t("provenance")),
     make("dl", {}, terms.map(([term, value]) => [make("dt", {}, t(term)), make("dd", {}, value)])),
-    links,
-    make("p.quiet", {}, t("notice_long")));
-}
-
-function section(title, ...children) {
-  return make("section", {}, make("h2", {}, t(title)), ...children);
+    cardLink(), make("p.quiet", {}, t("notice_long")));
+  // They are built when they are asked for, which is not worth every look at a study.
+  details.addEventListener("toggle", () => {
+    if (!details.open || details.querySelector(".downloads") || study.instances.some(waits)) return;
+    details.append(downloads(ask(`/api/studies/${encodeURIComponent(study.study_instance_uid)}/results`)));
+  });
+  return details;
 }
