@@ -9,6 +9,9 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 import vigil
 from vigil.errors import VigilError
+from vigil_inference.access.account import OPEN, require
+from vigil_inference.access.roles import Permission
+from vigil_inference.access.stream import while_signed_in
 from vigil_inference.case_level import at_case_level, is_case_level, study_at_case_level
 from vigil_inference.events import StudyChanged
 from vigil_inference.service import Service
@@ -45,10 +48,13 @@ def _service(request: Request) -> Service:
 Running = Annotated[Service, Depends(_service)]
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
 
+_SEE_WORKLIST = [Depends(require(Permission.SEE_WORKLIST))]
+_SEE_PICTURES = [Depends(require(Permission.SEE_PICTURES))]
+
 router = APIRouter()
 
 
-@router.get("/api/worklist", tags=["Worklist"])
+@router.get("/api/worklist", tags=["Worklist"], dependencies=_SEE_WORKLIST)
 def get_worklist(
     service: Running,
     order: Annotated[Order, Query(description="`arrival` is the site's own order.")] = "priority",
@@ -62,7 +68,12 @@ def get_worklist(
     return at_case_level(page) if is_case_level(service.settings) else page
 
 
-@router.get("/api/studies/{study_instance_uid}", tags=["Worklist"], responses=NOT_FOUND)
+@router.get(
+    "/api/studies/{study_instance_uid}",
+    tags=["Worklist"],
+    responses=NOT_FOUND,
+    dependencies=_SEE_WORKLIST,
+)
 def get_study(service: Running, study_instance_uid: str) -> StudyDetail:
     """Return a study with findings, thresholds, what is withheld, reasons and provenance."""
     study = read_study(
@@ -80,7 +91,7 @@ _RESULTS = "/api/studies/{study_instance_uid}/results"
 _RESULT_ERRORS: dict[int | str, dict[str, Any]] = {**NOT_FOUND, 409: {"model": Problem}}
 
 
-@router.get(_RESULTS, tags=["Results"], responses=_RESULT_ERRORS)
+@router.get(_RESULTS, tags=["Results"], responses=_RESULT_ERRORS, dependencies=_SEE_PICTURES)
 def get_results(service: Running, study_instance_uid: str) -> list[ResultView]:
     """List the study's results as DICOM objects: report, captures and, if wanted, key objects."""
     return [
@@ -100,6 +111,7 @@ def get_results(service: Running, study_instance_uid: str) -> list[ResultView]:
     tags=["Results"],
     responses={200: {"content": {"application/dicom": {}}}, **_RESULT_ERRORS},
     response_class=Response,
+    dependencies=_SEE_PICTURES,
 )
 def get_result(service: Running, study_instance_uid: str, sop_instance_uid: str) -> Response:
     """Return one of the study's results as a DICOM file."""
@@ -111,14 +123,22 @@ def get_result(service: Running, study_instance_uid: str, sop_instance_uid: str)
     raise NotFound("RESULT_UNKNOWN", "the study has no such result")
 
 
-@router.get("/api/events", tags=["Worklist"], response_class=EventSourceResponse)
-async def get_events(service: Running) -> EventSourceResponse:
-    """Stream changes: `study` names one that arrived or changed, `resync` asks to look again."""
+@router.get(
+    "/api/events",
+    tags=["Worklist"],
+    response_class=EventSourceResponse,
+    dependencies=_SEE_WORKLIST,
+)
+async def get_events(service: Running, request: Request) -> EventSourceResponse:
+    """Stream changes: `study` names one that arrived or changed, `resync` asks to look again.
+
+    It ends with the session that asked for it.
+    """
 
     async def stream() -> AsyncIterator[ServerSentEvent]:
         async with service.hub.listen() as events:
             yield ServerSentEvent(vigil.__version__, event="hello", retry=2000)
-            async for event in events:
+            async for event in while_signed_in(request, service.access, events):
                 if isinstance(event, StudyChanged):
                     yield ServerSentEvent(event.study_instance_uid, event="study")
                 else:
@@ -127,7 +147,7 @@ async def get_events(service: Running) -> EventSourceResponse:
     return EventSourceResponse(stream(), ping=_PING_SECONDS)
 
 
-@router.get("/api/configuration", tags=["Service"])
+@router.get("/api/configuration", tags=["Service"], dependencies=[Depends(OPEN)])
 def get_configuration(service: Running) -> PageConfiguration:
     """Return what the page needs to know of this installation."""
     settings = service.settings
@@ -138,6 +158,7 @@ def get_configuration(service: Running) -> PageConfiguration:
         case_level=is_case_level(settings),
         software_version=vigil.__version__,
         notice=vigil.RESEARCH_USE,
+        accounts=settings.accounts,
     )
 
 

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
@@ -28,9 +28,13 @@ from vigil_inference import (
     model_card,
     picture_api,
 )
+from vigil_inference.access import api as access_api
+from vigil_inference.access.account import OPEN
+from vigil_inference.access.gate import Gate
 from vigil_inference.delivery import api as delivery_api
 from vigil_inference.operations import api as operations_api
 from vigil_inference.operations.opening import Opening
+from vigil_inference.problems import problem_response
 from vigil_inference.reading import api as reading_api
 from vigil_inference.service import Service
 from vigil_inference.settings import Settings
@@ -88,7 +92,9 @@ class Guard:
             where = f"{place.name}, line {place.lineno}"
             log.error("request_failed", error=type(error).__name__, where=where)
             if not started:
-                answer = _problem(500, "INTERNAL_ERROR", "the service failed on this request")
+                answer = problem_response(
+                    500, "INTERNAL_ERROR", "the service failed on this request"
+                )
                 await answer(scope, receive, send_guarded)
 
 
@@ -117,7 +123,9 @@ class _Closed:
         ):
             await self._app(scope, receive, send)
             return
-        answer = _problem(503, "STARTING", "the service is starting; /ready says what it awaits")
+        answer = problem_response(
+            503, "STARTING", "the service is starting; /ready says what it awaits"
+        )
         answer.headers["Retry-After"] = "5"
         await answer(scope, receive, send)
 
@@ -169,10 +177,12 @@ def create_app(settings: Settings, service: Service | Opening | None = None) -> 
         responses={422: {"model": Problem}, 500: {"model": Problem}},
     )
     app.state.opening = opening
+    app.add_middleware(Gate, routes=app.router.routes, settings=settings, opening=opening)
     app.add_middleware(_Closed, opening=opening)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts)
     app.add_middleware(Guard)
     app.include_router(operations_api.router)
+    app.include_router(access_api.router)
     app.include_router(api.router)
     app.include_router(picture_api.router)
     app.include_router(model_card.router)
@@ -183,20 +193,13 @@ def create_app(settings: Settings, service: Service | Opening | None = None) -> 
     _add_error_handlers(app)
     app.mount("/assets", _Assets(directory=WEB), name="assets")
 
-    @app.get("/", include_in_schema=False)
-    @app.get("/studies/{study_instance_uid}", include_in_schema=False)
+    # The shell of the page holds nothing of anybody; what it asks for next is guarded.
+    @app.get("/", include_in_schema=False, dependencies=[Depends(OPEN)])
+    @app.get("/studies/{study_instance_uid}", include_in_schema=False, dependencies=[Depends(OPEN)])
     def get_page() -> Response:
         return FileResponse(WEB / "index.html", headers={"Cache-Control": "no-cache"})
 
     return app
-
-
-def _problem(status: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse(
-        Problem(code=code, message=message).model_dump(),
-        status,
-        media_type="application/problem+json",
-    )
 
 
 def _add_error_handlers(app: FastAPI) -> None:
@@ -204,20 +207,23 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(VigilError)
     def foreseen(_request: Request, error: VigilError) -> Response:
-        return _problem(error.http_status, error.code, str(error))
+        headers = getattr(error, "headers", None)
+        return problem_response(error.http_status, error.code, str(error), headers)
 
     @app.exception_handler(HTTPException)
     def routing(_request: Request, error: HTTPException) -> Response:
         code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "HTTP_ERROR")
-        return _problem(error.status_code, code, str(error.detail))
+        return problem_response(error.status_code, code, str(error.detail))
 
     @app.exception_handler(RequestValidationError)
     def wrong_parameter(_request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return _problem(422, "REQUEST_INVALID", f"{where}: {first['msg']}")
+        return problem_response(422, "REQUEST_INVALID", f"{where}: {first['msg']}")
 
     @app.exception_handler(SQLAlchemyError)
     def database(_request: Request, error: SQLAlchemyError) -> Response:
         log.error("database_failed", error=type(error).__name__)
-        return _problem(503, "DATABASE_UNAVAILABLE", "the database does not answer; try again")
+        return problem_response(
+            503, "DATABASE_UNAVAILABLE", "the database does not answer; try again"
+        )

@@ -36,9 +36,7 @@ def serve(
     data_dir: Annotated[Path | None, typer.Option(help="Where pictures and records go.")] = None,
     dicom_port: Annotated[int | None, typer.Option(help="Port for C-STORE.")] = None,
     http_port: Annotated[int | None, typer.Option(help="Port for the worklist page.")] = None,
-    host: Annotated[
-        str | None, typer.Option(help="Address of the worklist page; there are no accounts yet.")
-    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address of the worklist page.")] = None,
 ) -> None:
     """Receive studies by DICOM and DICOMweb, analyse them, and show the worklist."""
     from vigil_inference.logs import configure_logs
@@ -77,6 +75,7 @@ def _run(settings: "Settings") -> None:
 
     from vigil import RESEARCH_USE
     from vigil.errors import ConfigurationError
+    from vigil_inference.access.first_start import tell_first_password
     from vigil_inference.app import create_app
     from vigil_inference.intake import errno_name
     from vigil_inference.operations.opening import Opening
@@ -85,7 +84,7 @@ def _run(settings: "Settings") -> None:
 
     if not settings.is_local_only:
         log.warning(
-            "no_accounts", host=settings.http_host, advice="put it behind a proxy that asks"
+            "http_without_tls", host=settings.http_host, advice="put it behind a proxy with TLS"
         )
     family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
     try:
@@ -97,6 +96,7 @@ def _run(settings: "Settings") -> None:
     url = f"http://{shown}:{listening.getsockname()[1]}"
 
     def tell(service: Service) -> None:
+        tell_first_password(service.access, settings)
         typer.echo(f"Worklist  {url}/")
         typer.echo(f"STOW-RS   {url}/dicomweb/studies")
         typer.echo(
@@ -123,6 +123,7 @@ def _run(settings: "Settings") -> None:
             server_header=False,
             timeout_graceful_shutdown=5,
             timeout_keep_alive=30,
+            forwarded_allow_ips=[str(network) for network in settings.http_trusted_proxies],
         )
     )
     with listening:

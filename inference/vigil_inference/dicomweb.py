@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
 from vigil.errors import StorageError, VigilError
+from vigil_inference.access.account import require
+from vigil_inference.access.roles import Permission
 from vigil_inference.dicomweb_query import MEDIA_TYPE, json_element, study_url
 from vigil_inference.headers import Header, ObjectUnreadable, read_intake_header
 from vigil_inference.intake import Intake, Receipt, Source, errno_name
@@ -37,7 +39,11 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     507: {"description": "There is no room; send again later."},
 }
 
-router = APIRouter(prefix="/dicomweb", tags=["DICOMweb"])
+router = APIRouter(
+    prefix="/dicomweb",
+    tags=["DICOMweb"],
+    dependencies=[Depends(require(Permission.SEND_PICTURES))],
+)
 
 
 class MediaTypeUnsupported(VigilError):

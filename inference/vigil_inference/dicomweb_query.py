@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import pydicom
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from vigil_inference.access.account import require
+from vigil_inference.access.roles import Permission
 from vigil_inference.service import Service
 from vigil_inference.tables import Instance, Study
 
@@ -29,7 +31,12 @@ _FROM_FILE = (
     "NumberOfFrames",
 )
 
-router = APIRouter(prefix="/dicomweb", tags=["DICOMweb"], default_response_class=Response)
+router = APIRouter(
+    prefix="/dicomweb",
+    tags=["DICOMweb"],
+    default_response_class=Response,
+    dependencies=[Depends(require(Permission.SEE_PICTURES))],
+)
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Offset = Annotated[int, Query(ge=0, le=2**31)]
 Json = dict[str, Any]

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from numpy.typing import NDArray
 
 from vigil.dicom import read_dicom
 from vigil.errors import ImageRefused
+from vigil_inference.access.account import require
+from vigil_inference.access.roles import Permission
 from vigil_inference.dicomweb_retrieve import (
     INSTANCE,
     SERIES,
@@ -26,7 +28,12 @@ from vigil_inference.tables import Instance
 _LARGEST_SIDE = 4096
 _THUMBNAIL_SIDE = 256
 
-router = APIRouter(prefix="/dicomweb", tags=["DICOMweb"], default_response_class=Response)
+router = APIRouter(
+    prefix="/dicomweb",
+    tags=["DICOMweb"],
+    default_response_class=Response,
+    dependencies=[Depends(require(Permission.SEE_PICTURES))],
+)
 
 
 @router.get(INSTANCE + "/rendered")

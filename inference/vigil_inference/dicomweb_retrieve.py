@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydicom import Dataset
 from pydicom.encaps import generate_frames
@@ -24,6 +24,8 @@ from sqlalchemy.orm import joinedload
 
 from vigil.elements import integer
 from vigil.errors import VigilError
+from vigil_inference.access.account import require
+from vigil_inference.access.roles import Permission
 from vigil_inference.dicomweb_query import MEDIA_TYPE, study_url
 from vigil_inference.service import Service
 from vigil_inference.tables import Instance, Study
@@ -34,7 +36,12 @@ _INLINE_BYTES = 64 * 1024
 _CHUNK_BYTES = 1024 * 1024
 _LARGEST_DECODED_BYTES = 1024**3
 
-router = APIRouter(prefix="/dicomweb", tags=["DICOMweb"], default_response_class=Response)
+router = APIRouter(
+    prefix="/dicomweb",
+    tags=["DICOMweb"],
+    default_response_class=Response,
+    dependencies=[Depends(require(Permission.SEE_PICTURES))],
+)
 STUDY = "/studies/{study_instance_uid}"
 SERIES = STUDY + "/series/{series_instance_uid}"
 INSTANCE = SERIES + "/instances/{sop_instance_uid}"

@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from vigil.errors import StorageError
+from vigil_inference.access.desk import AccessDesk
 from vigil_inference.analysis import Analysis, Triages
 from vigil_inference.case_level import is_case_level
 from vigil_inference.delivery.dispatch import Delivery
@@ -82,6 +83,7 @@ class Service:
         except StorageError:
             self.store.close()
             raise
+        self.access = AccessDesk(self.store, settings)
         self.leases = Leases(self.store, settings.lease_seconds)
         self.pictures = PictureStore(settings.data_dir)
         self.full_depth = FullDepthPictures()

@@ -5,6 +5,7 @@ file. Every field is described here and documented in ``docs/operations.md``; a 
 """
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -136,6 +137,27 @@ class Settings(BaseSettings):
         [],
         description="Host names that requests may carry. Empty: only this machine's own while the "
         "web server is bound to it, else any.",
+    )
+    http_trusted_proxies: list[IPvAnyNetwork] = Field(
+        [ip_network("127.0.0.1"), ip_network("::1")],
+        description="Addresses of reverse proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` "
+        "are believed.",
+    )
+    accounts: Literal["required", "off"] = Field(
+        "required",
+        description="Whether people must sign in and machines send a token. `off` lets everybody "
+        "see and do everything, and is refused unless `http_host` is this machine's own.",
+    )
+    session_idle_minutes: float = Field(
+        30.0, gt=0, description="After how long without a sign of its owner a session ends."
+    )
+    session_hours: float = Field(
+        12.0, gt=0, description="After how long a session ends, whatever its owner does."
+    )
+    dicomweb_trusted_addresses: list[IPvAnyNetwork] = Field(
+        [],
+        description="Addresses or networks of a PACS that can send no token: their requests to "
+        "`/dicomweb` have the role `service`.",
     )
     stow_max_bytes: int = Field(
         2 * 1024**3, ge=1024, description="Largest body of one STOW-RS request."
@@ -281,6 +303,11 @@ class Settings(BaseSettings):
                 normal_url(self.database_url)
             except ValueError as error:
                 raise ValueError(f"database_url: {error}") from error
+        if self.accounts == "off" and not self.is_local_only:
+            raise ValueError(
+                "accounts: off is for a web server that only this machine reaches; expected "
+                "http_host = 127.0.0.1 beside it"
+            )
         if self.dicom_require_tls and self.dicom_tls_certificate is None:
             raise ValueError("dicom_require_tls: expected dicom_tls_certificate beside it")
         if (

@@ -221,3 +221,4 @@ class PageConfiguration(_View):
     case_level: bool = Field(description="The profile `cadt`: no finding, score, region or map.")
     software_version: str
     notice: str
+    accounts: Literal["required", "off"] = Field(description="Whether people must sign in.")

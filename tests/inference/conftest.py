@@ -234,6 +234,7 @@ def settings(tmp_path: Path) -> Settings:
         storage_reserve_bytes=0,
         analysis_workers=1,
         dicom_timeout_seconds=10,
+        accounts="off",
     )
 
 

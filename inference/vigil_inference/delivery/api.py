@@ -7,11 +7,14 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from vigil.errors import VigilError
+from vigil_inference.access.account import require
+from vigil_inference.access.roles import Permission
 from vigil_inference.delivery.desk import DeliveryRow, Selection
 from vigil_inference.delivery.states import DeliveryState
 from vigil_inference.service import Service
 
 router = APIRouter(prefix="/api/deliveries", tags=["Deliveries"])
+_CHANGE = [Depends(require(Permission.CHANGE_DELIVERIES))]
 
 
 class NothingMeant(VigilError):
@@ -91,7 +94,7 @@ def _service(request: Request) -> Service:
 Running = Annotated[Service, Depends(_service)]
 
 
-@router.get("")
+@router.get("", dependencies=[Depends(require(Permission.SEE_OPERATIONS))])
 def get_deliveries(
     service: Running,
     state: Annotated[tuple[DeliveryState, ...], Query()] = (),
@@ -112,13 +115,13 @@ def get_deliveries(
 
 
 # A body of JSON is asked for on purpose: a foreign page cannot send one without asking first.
-@router.post("/retry")
+@router.post("/retry", dependencies=_CHANGE)
 def retry_deliveries(service: Running, change: DeliveryChange) -> DeliveriesChanged:
     """Send again what failed or was cancelled; by its number also what waits or arrived."""
     return DeliveriesChanged(ids=tuple(service.delivery.desk.retry(change.selection())))
 
 
-@router.post("/cancel")
+@router.post("/cancel", dependencies=_CHANGE)
 def cancel_deliveries(service: Running, change: DeliveryChange) -> DeliveriesChanged:
     """Send no more of what waits or has failed."""
     return DeliveriesChanged(ids=tuple(service.delivery.desk.cancel(change.selection())))

@@ -2,9 +2,11 @@
 
 from alembic import context
 
+# Makes their tables known to Base.
+import vigil_inference.access.tables
 import vigil_inference.delivery.tables
 import vigil_inference.promotion.tables
-import vigil_inference.reading.tables  # noqa: F401 - these make their tables known to Base
+import vigil_inference.reading.tables  # noqa: F401
 from vigil_inference.tables import Base
 
 

@@ -5,7 +5,13 @@ from typing import Any, cast
 
 import pytest
 
-from vigil_inference.access.account import EVERYBODY, Account, NotAllowed, require
+from vigil_inference.access.account import (
+    EVERYBODY,
+    Account,
+    NotAllowed,
+    SignInRequired,
+    require,
+)
 from vigil_inference.access.roles import ALLOWED, Permission, Role
 
 
@@ -31,8 +37,13 @@ def test_an_account_without_a_role_may_nothing():
     assert not any(Account("n", "", frozenset()).may(permission) for permission in Permission)
 
 
+def test_a_request_that_passed_no_gate_is_nobodys():
+    with pytest.raises(SignInRequired):
+        require(Permission.SEE_WORKLIST)(request(None))
+
+
 def test_without_accounts_everybody_may_everything():
-    assert require(Permission.MANAGE_ACCOUNTS)(request(None)) is EVERYBODY
+    assert require(Permission.MANAGE_ACCOUNTS)(request(EVERYBODY)) is EVERYBODY
     assert all(EVERYBODY.may(permission) for permission in Permission)
 
 
