@@ -119,7 +119,11 @@ def _service(
     with (folder / "service.log").open("wb") as log:
         # In a session of its own, so that Ctrl-C reaches us alone and we can end it in order.
         process = subprocess.Popen(  # noqa: S603
-            command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=os.environ | {"VIGIL_ACCOUNTS": "off"},
         )
     try:
         yield process, dicom_port, f"http://{_HOST}:{http_port}"

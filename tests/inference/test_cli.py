@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import re
 import signal
 import sqlite3
@@ -28,7 +29,13 @@ def serving(data_dir: Path, bundle: Path) -> Iterator[tuple[subprocess.Popen[str
     command += ["--data-dir", str(data_dir), "--bundle", str(bundle)]
     command += ["--dicom-port", "0", "--http-port", "0"]
     log = data_dir.with_suffix(".log").open("a")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        env=os.environ | {"VIGIL_ACCOUNTS": "off"},
+    )
     try:
         assert process.stdout is not None
         printed = [process.stdout.readline() for _ in range(4)]

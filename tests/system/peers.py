@@ -117,7 +117,7 @@ class Vigil:
             "--http-port", str(self.http_port),
         ]  # fmt: skip
         # By the environment: a bundle named there may come later, one on the command line must not.
-        environment = {"VIGIL_BUNDLE": str(self.bundle)} | environment
+        environment = {"VIGIL_BUNDLE": str(self.bundle), "VIGIL_ACCOUNTS": "off"} | environment
         program = Program(command, self.folder / "service.log", **environment)
         self.program = program
         if wait:

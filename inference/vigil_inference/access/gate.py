@@ -179,8 +179,9 @@ class Gate:
         kind, _, secret = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             scope["state"]["token"] = token = secret.strip()
-            known = desk.tokens.recall(token)
-            return known or await run_in_threadpool(desk.tokens.find, token)
+            if (known := desk.tokens.recall(token)) is not None:
+                return known
+            return await run_in_threadpool(desk.tokens.find, token)
         if kind:
             raise SignInRequired("expected a token: Authorization: Bearer …")
         if (cookie := session_secret(scope, headers)) is not None:

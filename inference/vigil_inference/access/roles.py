@@ -37,6 +37,24 @@ class Permission(StrEnum):
     SEE_AUDIT_TRAIL = "see_audit_trail"
 
 
+WHAT_FOR: Mapping[Permission, str] = MappingProxyType(
+    {
+        Permission.SEE_WORKLIST: "the worklist; studies with findings and reasons; live updates",
+        Permission.SEE_PICTURES: "pictures, heat maps, results as DICOM, DICOMweb's searches and "
+        "retrievals",
+        Permission.SEND_PICTURES: "send by STOW-RS",
+        Permission.READ_STUDIES: "take a study, agree, disagree, add, note, sign off, undo",
+        Permission.RAISE_PRIORITY: "raise a study's priority",
+        Permission.EXPORT_READINGS: "readings as a training manifest, agreement statistics",
+        Permission.SEE_OPERATIONS: "deliveries, nodes, status, metrics, the model's state",
+        Permission.CHANGE_DELIVERIES: "send results again, cancel deliveries",
+        Permission.MANAGE_MODELS: "change which model judges",
+        Permission.MANAGE_ACCOUNTS: "make, change and disable accounts",
+        Permission.SEE_AUDIT_TRAIL: "the audit trail",
+    }
+)
+"""The same for people who read the documentation."""
+
 _SEE = frozenset({Permission.SEE_WORKLIST, Permission.SEE_PICTURES})
 
 ALLOWED: Mapping[Role, frozenset[Permission]] = MappingProxyType(

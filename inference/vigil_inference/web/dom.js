@@ -21,16 +21,33 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+let token = "";
+let touched = performance.now();
+const IDLE_MILLISECONDS = 60_000;
+for (const sign of ["pointerdown", "pointermove", "keydown", "wheel"]) {
+  addEventListener(sign, () => { touched = performance.now(); }, { capture: true, passive: true });
+}
+
+/** Keep the session's token, which goes with each change; a foreign page does not know it. */
+export function keepToken(given) {
+  token = given;
+}
+
 /** Ask the service; an error carries the service's own code. */
 export async function ask(path, signal) {
-  return receive(await fetch(path, { signal, headers: { Accept: "application/json" } }));
+  const headers = { Accept: "application/json" };
+  // A list that renews itself before an empty chair must not keep the session open.
+  if (performance.now() - touched > IDLE_MILLISECONDS) headers["X-Background"] = "1";
+  return receive(await fetch(path, { signal, headers }));
 }
 
 /** Tell the service something: `send("PUT", path, {…})`. Everything that changes goes this way. */
 export async function send(method, path, body = {}) {
   return receive(await fetch(path, {
     method,
-    headers: { Accept: "application/json", "Content-Type": "application/json" },
+    headers: {
+      Accept: "application/json", "Content-Type": "application/json", ...(token && { "X-CSRF-Token": token }),
+    },
     body: JSON.stringify(body),
   }));
 }
@@ -38,6 +55,10 @@ export async function send(method, path, body = {}) {
 async function receive(answer) {
   if (answer.ok) return answer.status === 204 ? null : answer.json();
   const problem = await answer.json().catch(() => ({}));
+  // Not a wrong password: whoever was signed in no longer is.
+  if (["SIGN_IN_REQUIRED", "SESSION_EXPIRED", "PASSWORD_CHANGE_REQUIRED"].includes(problem.code)) {
+    document.dispatchEvent(new CustomEvent("signed-out", { detail: problem.code }));
+  }
   throw Object.assign(new Error(problem.message || answer.statusText), {
     code: problem.code || "HTTP_ERROR",
     status: answer.status,

@@ -1,14 +1,18 @@
 // Live updates: the service says which study changed, the page asks for it.
 
+import { ask } from "./dom.js";
+
 /**
- * Listen to the service's events for as long as the page is open.
+ * Listen to the service's events until the function that is returned is called.
  * @param {(studyUid: string|null) => void} changed null when anything may have changed
  * @param {(connected: boolean) => void} connection
  */
 export function listen(changed, connection) {
   let source;
   let retry = 1000;
+  let stopped = false;
   const open = () => {
+    if (stopped) return;
     source = new EventSource("/api/events");
     source.addEventListener("hello", () => {
       retry = 1000;
@@ -20,11 +24,16 @@ export function listen(changed, connection) {
     source.addEventListener("error", () => {
       connection(false);
       if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+      ask("/api/me").catch(() => {}); // it tells the page if the session has ended
       setTimeout(open, retry);
       retry = Math.min(retry * 2, 15000);
     });
   };
   open();
-  window.addEventListener("pagehide", () => source.close());
+  window.addEventListener("pagehide", () => source?.close());
   window.addEventListener("pageshow", (event) => event.persisted && open());
+  return () => {
+    stopped = true;
+    source?.close();
+  };
 }

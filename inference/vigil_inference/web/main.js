@@ -1,19 +1,30 @@
 // The page: which view is shown, and what is true of all of them.
 
+import { drawAccountMenu, whoIsSignedIn } from "./account.js";
 import { ask } from "./dom.js";
 import { chooseLanguage, currentLanguage, t, useLanguage } from "./i18n.js";
 import { listen } from "./live.js";
+import { signInView } from "./sign_in.js";
 import { studyView } from "./study.js";
 import { worklistView } from "./worklist.js";
 
 const content = document.getElementById("content");
 const THEME = "vigil-theme";
-let configuration = { site: "", language: "auto", heat_maps: true };
+let configuration = { site: "", language: "auto", heat_maps: true, accounts: "off" };
+const UNKNOWN = { name: "", roles: [], permissions: [], must_change_password: false }; // no answer yet
+let me = null; // who is signed in; where there are no accounts, everybody
+let endedBecause = ""; // the code of why whoever was signed in no longer is
+let stopListening = null;
 let view = null;
 let connected = null;
 
 function show() {
   view?.close();
+  if (me === null || me.must_change_password) {
+    content.replaceChildren();
+    view = signInView(content, configuration, me, endedBecause, enter);
+    return;
+  }
   const study = /^\/studies\/([^/]+)$/.exec(location.pathname);
   content.replaceChildren();
   view = study
@@ -21,9 +32,45 @@ function show() {
     : worklistView(content);
 }
 
+/** Show what the account may see, now that there is one. */
+async function enter() {
+  me = await whoIsSignedIn().catch(() => UNKNOWN);
+  endedBecause = "";
+  stopListening?.();
+  connected = null;
+  if (me !== null && !me.must_change_password) {
+    stopListening = listen((study) => view?.changed(study), (is) => {
+      connected = is;
+      sayConnection();
+      if (is && me === UNKNOWN) enter();
+    });
+  }
+  applyTexts();
+  show();
+}
+
+/** Take what is shown off the screen: whoever was signed in no longer is. */
+function leave(reason) {
+  if (me === null) return;
+  me = null;
+  endedBecause = reason;
+  stopListening?.();
+  connected = null;
+  document.title = "Vigil";
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+  applyTexts();
+  show();
+}
+
+document.addEventListener("signed-out", (event) => {
+  if (event.detail === "PASSWORD_CHANGE_REQUIRED") enter();
+  else leave("SESSION_EXPIRED");
+});
+
 function sayConnection() {
   const live = document.getElementById("live");
   const lost = document.getElementById("lost");
+  live.hidden = me === null;
   live.className = `live ${connected === null ? "" : connected ? "is-on" : "is-off"}`;
   live.textContent = connected === null ? t("connecting") : t(connected ? "live" : "lost_short");
   lost.hidden = connected !== false;
@@ -34,6 +81,7 @@ function applyTexts() {
   document.getElementById("notice").textContent = t("notice");
   document.getElementById("site").textContent = configuration.site;
   document.getElementById("language").value = currentLanguage();
+  drawAccountMenu(document.getElementById("account"), configuration.accounts !== "off", () => leave(""));
   sayConnection();
 }
 
@@ -76,12 +124,4 @@ try {
   // The live connection says below that there is no service.
 }
 await chooseLanguage(configuration.language);
-applyTexts();
-show();
-listen(
-  (study) => view?.changed(study),
-  (is) => {
-    connected = is;
-    sayConnection();
-  },
-);
+await enter();

@@ -8,12 +8,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from tests.conftest import PROJECT
 from tests.inference import conftest
 from tests.inference.access.conftest import PASSWORD
 from tests.inference.conftest import FakeModel, serving
 from vigil_inference.access.account import OPEN, Requirement
 from vigil_inference.access.gate import COOKIE, Entry, entries_of
-from vigil_inference.access.roles import ALLOWED, Permission, Role
+from vigil_inference.access.roles import ALLOWED, WHAT_FOR, Permission, Role
+from vigil_inference.access.table import roles_table
 from vigil_inference.app import create_app
 from vigil_inference.service import Service
 from vigil_inference.settings import Settings
@@ -141,3 +143,9 @@ def test_a_route_that_declares_nothing_answers_nobody(
         assert client.get("/api/worklist").status_code == 200
         answer = client.get("/forgotten")
     assert (answer.status_code, answer.json()["code"]) == (403, "NOT_ALLOWED")
+
+
+def test_the_documentation_shows_the_table_that_is_used() -> None:
+    text = (PROJECT / "docs" / "access.md").read_text(encoding="utf-8")
+    assert roles_table() in text
+    assert set(WHAT_FOR) == set(Permission)
