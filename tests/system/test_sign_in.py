@@ -53,7 +53,8 @@ def test_from_the_first_start_to_signing_out(
     vigil = start_vigil(stand_in_bundle, VIGIL_ACCOUNTS="required", VIGIL_SITE="Trạm y tế")
     data = vigil.folder / "data"
     first = data / "first-password"
-    once = first.read_text(encoding="utf-8").strip()
+    once = wait_until(lambda: first.is_file() and first.read_text(encoding="utf-8").strip(), "told")
+    assert isinstance(once, str)
     assert first.stat().st_mode & 0o777 == 0o600
     assert once not in vigil.program.log.read_text(encoding="utf-8")  # type: ignore[union-attr]
     Sender(vigil.dicom_port, [phantom_file(31, "effusion")]).wait()

@@ -147,7 +147,7 @@ def test_who_may_not_read_or_raise_is_refused(
     role: Role, may_read: bool, may_raise: bool,
 ) -> None:  # fmt: skip
     account = Account("a", "A", frozenset({role}))
-    monkeypatch.setattr("vigil_inference.access.account.EVERYBODY", account)
+    monkeypatch.setattr("vigil_inference.access.gate.EVERYBODY", account)
     assert say(client, study, "note", 0, note="x").is_success is may_read
     wish = {"id": str(uuid.uuid4()), "priority": "CRITICAL", "reason": "x"}
     assert client.post(f"/api/studies/{study}/priority", json=wish).is_success is may_raise

@@ -173,7 +173,7 @@ def test_a_researcher_fetches_the_same_by_http_and_a_technician_does_not(
     run("export", "--to", folder, "--source", "benh-vien-da-bac", "--data-dir", ward.data_dir)
     assert not (folder / "pictures").exists()
     monkeypatch.setattr(
-        "vigil_inference.access.account.EVERYBODY",
+        "vigil_inference.access.gate.EVERYBODY",
         Account("r", "R", frozenset({Role.RESEARCHER})),
     )
     answer = ward.client.get("/api/readings/export").raise_for_status()
@@ -188,7 +188,7 @@ def test_a_researcher_fetches_the_same_by_http_and_a_technician_does_not(
     assert len(read_manifest(tmp_path / "unzipped" / "manifest.csv")) == 6
     assert ward.client.get("/api/readings/statistics").json()["signed_studies"] == 6
     monkeypatch.setattr(
-        "vigil_inference.access.account.EVERYBODY",
+        "vigil_inference.access.gate.EVERYBODY",
         Account("t", "T", frozenset({Role.TECHNICIAN})),
     )
     for path in ("export", "statistics"):
