@@ -16,11 +16,14 @@ def register(app: typer.Typer) -> None:
     app.command()(worker)
     app.command()(send)
     app.command()(worklist)
+    from vigil_inference.access import cli as access
     from vigil_inference.delivery import cli as delivery
     from vigil_inference.operations import cli as operations
     from vigil_inference.promotion import cli as promotion
     from vigil_inference.reading import cli as reading
 
+    app.add_typer(access.users, name="users")
+    app.add_typer(access.tokens, name="tokens")
     app.add_typer(delivery.deliveries, name="deliveries")
     app.add_typer(delivery.rules, name="rules")
     app.add_typer(reading.readings, name="readings")
@@ -204,8 +207,11 @@ def worklist(
     url: Annotated[str, typer.Option(help="Where the service is.")] = "http://127.0.0.1:8080",
     order: Annotated[str, typer.Option(help="priority or arrival.")] = "priority",
     limit: Annotated[int, typer.Option(help="How many studies.", min=1, max=500)] = 50,
+    token: Annotated[
+        str, typer.Option(envvar="VIGIL_TOKEN", help="Of `vigil tokens create`.")
+    ] = "",
 ) -> None:
     """Print a running service's worklist in reading order."""
     from vigil_inference.terminal import fetch_worklist, print_worklist
 
-    print_worklist(fetch_worklist(url, order, limit))
+    print_worklist(fetch_worklist(url, order, limit, token))

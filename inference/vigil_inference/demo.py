@@ -18,6 +18,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
@@ -28,10 +30,16 @@ from vigil.errors import VigilError
 from vigil.folder import pictures_in
 from vigil.phantom import make_phantom
 from vigil.phantom.dicom import write_dx
+from vigil_inference.access.desk import AccessDesk
+from vigil_inference.access.passwords import one_time_password
+from vigil_inference.access.roles import Role
 from vigil_inference.sender import send
+from vigil_inference.settings import load_settings
+from vigil_inference.store import Store
 from vigil_inference.terminal import fetch_worklist, print_worklist
 
 _HOST = "127.0.0.1"
+_READER = "reader"
 _DICOM_PORT, _HTTP_PORT = 11112, 8080
 _READY_SECONDS, _ANSWER_SECONDS = 120.0, 600.0
 _PHANTOMS = (
@@ -71,13 +79,15 @@ def _demonstrate(
     given: Path | None, bundle: Path | None, leave: bool, folder: Path, console: Console
 ) -> None:
     files = _studies(given, folder, console)
+    entry = _make_accounts(folder)
     with _service(folder, bundle) as (process, dicom_port, url):
         with console.status("Starting the service …"):
             _wait_until_ready(process, url)
         _send(files, dicom_port, console)
-        _wait_for_answers(process, url, console)
-        print_worklist(fetch_worklist(url, "priority", 500), console)
+        _wait_for_answers(process, url, entry.token, console)
+        print_worklist(fetch_worklist(url, "priority", 500, entry.token), console)
         console.print(f"Worklist page  {url}/")
+        console.print(f"Sign in as     {_READER}, password {entry.password}", highlight=False)
         if leave:
             return
         console.print(
@@ -86,6 +96,26 @@ def _demonstrate(
         )
         process.wait()
         raise DemoFailed(f"the service ended with exit code {process.returncode}")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """How a person and the demonstration itself get in; gone with the folder."""
+
+    password: str
+    token: str
+
+
+def _make_accounts(folder: Path) -> _Entry:
+    """Make a radiologist and a token in the service's database, before it starts."""
+    settings = load_settings(data_dir=folder / "data")
+    settings.data_dir.mkdir(mode=0o700)
+    with contextlib.closing(Store(settings.database)) as store:
+        desk = AccessDesk(store, settings)
+        password = one_time_password()
+        desk.accounts.add(_READER, "Demo", {Role.RADIOLOGIST}, password)
+        token = desk.tokens.create("demo", {Role.SERVICE}, timedelta(days=1))
+    return _Entry(password, token)
 
 
 def _studies(given: Path | None, folder: Path, console: Console) -> list[Path]:
@@ -123,7 +153,7 @@ def _service(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=os.environ | {"VIGIL_ACCOUNTS": "off"},
+            env=os.environ | {"VIGIL_ACCOUNTS": "required"},
         )
     try:
         yield process, dicom_port, f"http://{_HOST}:{http_port}"
@@ -187,14 +217,16 @@ def _send(files: list[Path], dicom_port: int, console: Console) -> None:
         raise DemoFailed("no file was stored")
 
 
-def _wait_for_answers(process: subprocess.Popen[bytes], url: str, console: Console) -> None:
+def _wait_for_answers(
+    process: subprocess.Popen[bytes], url: str, token: str, console: Console
+) -> None:
     deadline = time.monotonic() + _ANSWER_SECONDS
     with Progress(console=console) as progress:
         task = progress.add_task("Analysing studies", total=None)
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise DemoFailed(f"the service ended with exit code {process.returncode}")
-            page = fetch_worklist(url, "priority", 1)
+            page = fetch_worklist(url, "priority", 1, token)
             progress.update(task, total=page.total, completed=page.total - page.pending)
             if page.total and not page.pending:
                 return

@@ -24,8 +24,8 @@ _STYLES = {
 }
 
 
-def fetch_worklist(url: str, order: str, limit: int) -> WorklistPage:
-    """Ask a service for its worklist.
+def fetch_worklist(url: str, order: str, limit: int, token: str = "") -> WorklistPage:
+    """Ask a service for its worklist, with a token where it has accounts.
 
     Raises
     ------
@@ -36,9 +36,18 @@ def fetch_worklist(url: str, order: str, limit: int) -> WorklistPage:
     address = f"{url.rstrip('/')}/api/worklist?{query}"
     if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
         raise ConfigurationError(f"{url}: expected an address such as http://127.0.0.1:8080")
+    request = urllib.request.Request(address)  # noqa: S310
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(address, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
             return WorklistPage.model_validate(json.load(answer))
+    except urllib.error.HTTPError as error:
+        with error:
+            advice = "; expected a token (--token or VIGIL_TOKEN)" if error.code == 401 else ""
+            raise ConfigurationError(
+                f"{url}: no worklist could be fetched (HTTP {error.code}){advice}"
+            ) from error
     except (urllib.error.URLError, OSError) as error:
         raise ConfigurationError(f"{url}: no worklist could be fetched ({error})") from error
     except ValueError as error:

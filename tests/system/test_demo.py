@@ -1,6 +1,7 @@
 """``make demo``: the module behind it, with phantoms and without the real samples."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -36,6 +37,7 @@ def test_without_files_it_shows_phantoms_in_reading_order(
     assert "Nguyễn Văn An" in run.stdout
     assert "Research use only, not a medical device" in run.stdout
     assert "Worklist page  http://127.0.0.1:" in run.stdout
+    assert re.search(r"Sign in as     reader, password (\w{4}-){3}\w{4}", run.stdout)
     rows = [line.split("│")[1].strip() for line in run.stdout.splitlines() if line.startswith("│")]
     order = [row for row in rows if row]
     assert len(order) == 10

@@ -45,7 +45,7 @@ def list_deliveries(
 
     from vigil_inference.delivery.desk import Selection
 
-    settings = _settings(config, data_dir)
+    settings = database_settings(config, data_dir)
     desk = _desk(settings)
     selection = Selection(
         states=tuple(state or ()), destination=destination, study_instance_uid=study
@@ -83,7 +83,7 @@ def retry_deliveries(
     With --study, its results are built again too where they could not be built.
     """
     selection = _selection(ids, destination, study, everything)
-    desk = _desk(_settings(config, data_dir))
+    desk = _desk(database_settings(config, data_dir))
     changed = desk.retry(selection)
     released = [] if selection.ids or selection.destination else desk.release_again(study)
     for uid in released:
@@ -101,7 +101,7 @@ def cancel_deliveries(
 ) -> None:
     """Send no more of what waits or has failed."""
     selection = _selection(ids, destination, study, everything=False)
-    _say(_desk(_settings(config, data_dir)).cancel(selection), selection, "cancelled")
+    _say(_desk(database_settings(config, data_dir)).cancel(selection), selection, "cancelled")
 
 
 @rules.command("test")
@@ -151,7 +151,8 @@ def try_rules(
         raise typer.Exit(1)
 
 
-def _settings(config: Path | None, data_dir: Path | None) -> "Settings":
+def database_settings(config: Path | None, data_dir: Path | None) -> "Settings":
+    """Return the settings of an installation whose database is there."""
     from vigil.errors import ConfigurationError
     from vigil_inference.settings import load_settings
 

@@ -29,6 +29,9 @@ def status(
     url: Annotated[
         str, typer.Option(help="Where the service is. [default: as the settings say]")
     ] = "",
+    token: Annotated[
+        str, typer.Option(envvar="VIGIL_TOKEN", help="For a service on another machine.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     waiting_limit: Annotated[
         float, typer.Option(help="Seconds that a picture may wait before it is a warning.", min=0)
@@ -54,7 +57,7 @@ def status(
 
     try:
         address, host = (url, "") if url else address_of(load_settings(config))
-        found = fetch_status(address, host)
+        found = fetch_status(address, host, token)
     except VigilError as error:
         level = Level.CRITICAL if isinstance(error, NothingAnswers) else Level.UNKNOWN
         if as_json:

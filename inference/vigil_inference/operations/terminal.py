@@ -43,7 +43,7 @@ def address_of(settings: Settings) -> tuple[str, str]:
     return f"http://{shown}:{settings.http_port}", "" if "*" in named else named
 
 
-def fetch_status(url: str, host: str = "") -> ServiceStatus:
+def fetch_status(url: str, host: str = "", token: str = "") -> ServiceStatus:
     """Ask a service how it stands.
 
     Parameters
@@ -52,6 +52,8 @@ def fetch_status(url: str, host: str = "") -> ServiceStatus:
         Where it is.
     host
         The name that the request carries, where it is another than the address's.
+    token
+        Of a service on another machine; on its own it needs none.
 
     Raises
     ------
@@ -61,6 +63,8 @@ def fetch_status(url: str, host: str = "") -> ServiceStatus:
         If something else is there.
     """
     headers = {"Host": host} if host else {}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     try:
         # No proxy: what is asked is this machine, or one in the same house.
         with httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False) as client:
