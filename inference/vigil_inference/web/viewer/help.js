@@ -27,6 +27,11 @@ export function listenForKeys(groups) {
     dialog.addEventListener("close", () => dialog.remove());
   };
   const onKey = (event) => {
+    if (document.querySelector("dialog[open]")) {
+      // It closes the dialog, and must not leave the study as well.
+      if (event.key === "Escape") event.stopImmediatePropagation();
+      return;
+    }
     if (event.ctrlKey || event.metaKey || event.altKey || isForAnother(event)) return;
     const name = nameOf(event);
     if (name === "?") {
@@ -60,10 +65,9 @@ function nameOf(event) {
   return `${shifted ? "Shift+" : ""}${event.key}`;
 }
 
-/** Whether a key is meant for what has the focus: a field, a list, a button, a dialog. */
+/** Whether a key is meant for what has the focus: a field, a list, a button. */
 function isForAnother(event) {
   const { target } = event;
-  if (document.querySelector("dialog[open]")) return true;
   if (!(target instanceof Element)) return false;
   if (target.closest("textarea, select, [contenteditable], input:not([type=range], [type=checkbox], [type=radio])")) return true;
   const steers = event.key.startsWith("Arrow") || ["Enter", " ", "Home", "End"].includes(event.key);
