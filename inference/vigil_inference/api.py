@@ -12,8 +12,8 @@ from vigil.errors import VigilError
 from vigil_inference.access.account import OPEN, require
 from vigil_inference.access.roles import Permission
 from vigil_inference.access.stream import while_signed_in
-from vigil_inference.case_level import at_case_level, is_case_level, study_at_case_level
-from vigil_inference.events import StudyChanged
+from vigil_inference.case_level import is_case_level, study_at_case_level
+from vigil_inference.events import RowsReady, StudyChanged
 from vigil_inference.service import Service
 from vigil_inference.study_results import StudyObject, read_study_objects
 from vigil_inference.views import (
@@ -21,9 +21,8 @@ from vigil_inference.views import (
     Problem,
     ResultView,
     StudyDetail,
-    WorklistPage,
 )
-from vigil_inference.worklist import Order, read_study, read_worklist
+from vigil_inference.worklist import read_study
 
 _PING_SECONDS = 15
 # Pictures may be kept by the reader's own browser, which must ask whether they are current.
@@ -54,20 +53,6 @@ _SEE_PICTURES = [Depends(require(Permission.SEE_PICTURES))]
 router = APIRouter()
 
 
-@router.get("/api/worklist", tags=["Worklist"], dependencies=_SEE_WORKLIST)
-def get_worklist(
-    service: Running,
-    order: Annotated[Order, Query(description="`arrival` is the site's own order.")] = "priority",
-    offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
-    limit: Annotated[int, Query(ge=1, le=500)] = 100,
-) -> WorklistPage:
-    """Return studies in the order in which they should be read."""
-    page = read_worklist(
-        service.store, service.analysis.status, order=order, offset=offset, limit=limit
-    )
-    return at_case_level(page) if is_case_level(service.settings) else page
-
-
 @router.get(
     "/api/studies/{study_instance_uid}",
     tags=["Worklist"],
@@ -81,6 +66,7 @@ def get_study(service: Running, study_instance_uid: str) -> StudyDetail:
         service.analysis.status,
         study_instance_uid,
         heat_maps=service.settings.heat_maps,
+        targets=service.settings.reading_targets,
     )
     if study is None:
         raise NotFound("STUDY_UNKNOWN", "no study with this UID was received")
@@ -129,18 +115,25 @@ def get_result(service: Running, study_instance_uid: str, sop_instance_uid: str)
     response_class=EventSourceResponse,
     dependencies=_SEE_WORKLIST,
 )
-async def get_events(service: Running, request: Request) -> EventSourceResponse:
+async def get_events(
+    service: Running,
+    request: Request,
+    rows: Annotated[bool, Query(description="Gathered rows instead of single studies.")] = False,
+) -> EventSourceResponse:
     """Stream changes: `study` names one that arrived or changed, `resync` asks to look again.
 
+    With `rows`, an event `rows` brings the changed rows of the worklist, at most one a second.
     It ends with the session that asked for it.
     """
 
     async def stream() -> AsyncIterator[ServerSentEvent]:
-        async with service.hub.listen() as events:
+        async with service.hub.listen(rows=rows) as events:
             yield ServerSentEvent(vigil.__version__, event="hello", retry=2000)
             async for event in while_signed_in(request, service.access, events):
                 if isinstance(event, StudyChanged):
                     yield ServerSentEvent(event.study_instance_uid, event="study")
+                elif isinstance(event, RowsReady):
+                    yield ServerSentEvent(event.text, event="rows")
                 else:
                     yield ServerSentEvent("", event="resync")
 

@@ -31,6 +31,7 @@ from vigil_inference import (
 from vigil_inference.access import api as access_api
 from vigil_inference.access.account import OPEN
 from vigil_inference.access.gate import Gate
+from vigil_inference.compression import Compressed
 from vigil_inference.delivery import api as delivery_api
 from vigil_inference.operations import api as operations_api
 from vigil_inference.operations.opening import Opening
@@ -39,6 +40,7 @@ from vigil_inference.reading import api as reading_api
 from vigil_inference.service import Service
 from vigil_inference.settings import Settings
 from vigil_inference.views import Problem
+from vigil_inference.worklist import api as worklist_api
 
 log = structlog.get_logger(__name__)
 
@@ -180,10 +182,12 @@ def create_app(settings: Settings, service: Service | Opening | None = None) -> 
     app.add_middleware(Gate, routes=app.router.routes, settings=settings, opening=opening)
     app.add_middleware(_Closed, opening=opening)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts)
+    app.add_middleware(Compressed)
     app.add_middleware(Guard)
     app.include_router(operations_api.router)
     app.include_router(access_api.router)
     app.include_router(api.router)
+    app.include_router(worklist_api.router)
     app.include_router(picture_api.router)
     app.include_router(model_card.router)
     for door in (dicomweb, dicomweb_query, dicomweb_retrieve, dicomweb_rendered):

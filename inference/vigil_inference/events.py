@@ -6,7 +6,7 @@ a missed event costs nothing but a moment.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -21,6 +21,13 @@ class StudyChanged:
 
 
 @dataclass(frozen=True)
+class RowsReady:
+    """Rows of the worklist that changed, written out once for all listeners."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Missed:
     """The listener was too slow and must look at everything again."""
 
@@ -30,13 +37,21 @@ class Closed:
     """The service stops."""
 
 
-Event = StudyChanged | Missed | Closed
+Event = StudyChanged | RowsReady | Missed | Closed
 
 
 @dataclass(eq=False)
 class _Listener:
     loop: asyncio.AbstractEventLoop
     queue: asyncio.Queue[Event]
+    takes_rows: bool = False
+    """Whether it hears of changes as rows, gathered, instead of as single studies."""
+
+    def wants(self, event: Event) -> bool:
+        """Whether an event is for this listener."""
+        if isinstance(event, StudyChanged):
+            return not self.takes_rows
+        return self.takes_rows or not isinstance(event, RowsReady)
 
     def offer(self, event: Event) -> None:
         """Put an event in; runs in the listener's own loop."""
@@ -54,11 +69,25 @@ class EventHub:
         self._listeners: set[_Listener] = set()
         self._lock = threading.Lock()
         self._closed = False
+        self._observers: list[Callable[[str], None]] = []
+
+    def observe(self, observer: Callable[[str], None]) -> None:
+        """Let a part of this process hear of changed studies; it must not block or raise."""
+        self._observers.append(observer)
+
+    @property
+    def has_row_listeners(self) -> bool:
+        """Whether anybody takes rows."""
+        with self._lock:
+            return any(listener.takes_rows for listener in self._listeners)
 
     def publish(self, event: Event) -> None:
         """Tell every listener; never blocks and never raises."""
+        if isinstance(event, StudyChanged):
+            for observer in self._observers:
+                observer(event.study_instance_uid)
         with self._lock:
-            listeners = list(self._listeners)
+            listeners = [one for one in self._listeners if one.wants(event)]
         for listener in listeners:
             try:
                 listener.loop.call_soon_threadsafe(listener.offer, event)
@@ -72,9 +101,9 @@ class EventHub:
         self.publish(Closed())
 
     @asynccontextmanager
-    async def listen(self) -> AsyncIterator[AsyncIterator[Event]]:
-        """Listen from now on, until the hub closes."""
-        listener = _Listener(asyncio.get_running_loop(), asyncio.Queue(_LONGEST_BACKLOG))
+    async def listen(self, *, rows: bool = False) -> AsyncIterator[AsyncIterator[Event]]:
+        """Listen from now on, until the hub closes; ``rows`` takes gathered rows of the list."""
+        listener = _Listener(asyncio.get_running_loop(), asyncio.Queue(_LONGEST_BACKLOG), rows)
         with self._lock:
             self._listeners.add(listener)
         try:

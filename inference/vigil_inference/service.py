@@ -35,6 +35,7 @@ from vigil_inference.settings import Settings
 from vigil_inference.storage_commitment import CommitmentProvider
 from vigil_inference.store import Store
 from vigil_inference.watched_folder import WatchedFolder
+from vigil_inference.worklist.live import LiveRows
 
 if TYPE_CHECKING:
     from vigil_inference.remote_changes import RemoteChanges
@@ -149,6 +150,7 @@ class Service:
             address=f"{settings.http_host}:{settings.http_port}" if has_doors else "",
             model=self._model_news,
         )
+        self._live_rows = LiveRows(self.store, self.hub, settings, lambda: self.analysis.status)
         self._remote: RemoteChanges | None = None
         if self.store.is_shared:
             # Its driver is not loaded where nobody needs it.
@@ -181,6 +183,7 @@ class Service:
         if self._retention is not None:
             self._retention.start()
         if self.has_doors:
+            self._live_rows.start()
             self._sweeper.start()
             if self._watch is not None:
                 self._watch.start()
@@ -202,6 +205,7 @@ class Service:
                 self._watch.stop(rest())
             self.commitment.stop(rest())
             self._sweeper.stop(rest())
+            self._live_rows.stop(rest())
         if self._retention is not None:
             self._retention.stop(rest())
         self.full_depth.close()

@@ -20,10 +20,12 @@ from pydantic_settings import (
 
 from vigil.errors import ConfigurationError
 from vigil.processor import NetworkChoice
+from vigil.triage import Priority
 from vigil_inference.database import normal_url
 from vigil_inference.delivery.destinations import AETitle as _AETitle
 from vigil_inference.delivery.destinations import DeliveryRule, Destination, check_routes
 
+_Minutes = Annotated[float, Field(gt=0, le=525600)]
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -284,6 +286,12 @@ class Settings(BaseSettings):
         None,
         description="Port for the storage commitment reports of destinations. Left out: none.",
     )
+    reading_targets: dict[Priority, _Minutes] = Field(
+        {Priority.CRITICAL: 30, Priority.URGENT: 120, Priority.ROUTINE: 1440},
+        description="Within how many minutes a study is to be read, by priority; a priority that "
+        "is not named has no target. Studies that were not analysed wait no longer than routine "
+        "ones.",
+    )
     preview_pixels: int = Field(
         1536, ge=256, le=4096, description="Longer side of the stored preview pictures."
     )
@@ -317,6 +325,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 "retention_free_bytes: expected more than storage_reserve_bytes, where nothing is "
                 "received any more"
+            )
+        if Priority.NOT_ANALYSED in self.reading_targets:
+            raise ValueError(
+                "reading_targets: expected CRITICAL, URGENT or ROUTINE; what was not analysed "
+                "waits no longer than routine studies"
             )
         check_routes(tuple(self.destinations), tuple(self.delivery_rules))
         if self.dicom_commitment_port is None and any(

@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Text,
     TypeDecorator,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -80,7 +81,14 @@ class Study(Leased, Base):
     __table_args__ = (
         Index("ix_studies_by_urgency", "reading_order", "received_at", "id"),
         Index("ix_studies_by_arrival", "received_at", "id"),
-        Index("ix_studies_unread", "read_at", "reading_order", "received_at", "id"),
+        Index(
+            "ix_studies_unread",
+            "reading_order",
+            "received_at",
+            "id",
+            sqlite_where=text("read_at IS NULL"),
+            postgresql_where=text("read_at IS NULL"),
+        ),
         Index(
             "ix_studies_counted",
             "priority_rank",

@@ -35,6 +35,18 @@ class FlagView(_View):
     threshold: float | None
     priority: Priority
     experimental: bool
+    uncertain: bool = Field(
+        description="In the band where the validation patients do not let present and absent be "
+        "told."
+    )
+
+
+class MarkView(_View):
+    """Who took a study, or reads it now."""
+
+    account: str
+    name: str = Field(description="As people read it; empty where nobody signs in.")
+    moment: datetime = Field(description="Taken since then; being read until then, if unrenewed.")
 
 
 class RefusalView(_View):
@@ -71,6 +83,14 @@ class StudySummary(_View):
         description="How often other bytes came under the UIDs of its pictures; the first are kept."
     )
     preview_sop_instance_uid: str | None = Field(description="Which picture to show in the row.")
+    modalities: tuple[str, ...]
+    reading_order: int = Field(description="What the list is ordered by, then by arrival.")
+    target_seconds: float | None = Field(description="The site's target for this priority.")
+    overdue: bool
+    read_at: datetime | None = Field(description="When its reading was signed.")
+    read_by: str
+    assigned: MarkView | None
+    being_read: MarkView | None
 
 
 class ModelView(_View):
@@ -87,14 +107,42 @@ class WorklistPage(_View):
     """A page of the worklist, in reading order."""
 
     order: Literal["priority", "arrival"]
-    total: int
+    total: int = Field(description="Studies that match, over all pages.")
+    everything: int = Field(description="All studies that were ever received, without filters.")
     offset: int
     limit: int
-    counts: dict[Priority, int] = Field(description="Studies by priority, over all pages.")
+    counts: dict[Priority, int] = Field(
+        description="Studies by priority, under the other filters, over all pages."
+    )
+    statuses: dict[str, int] = Field(
+        description="Studies by status, under the other filters, over all pages."
+    )
     pending: int = Field(description="Studies with pictures that wait for their analysis.")
     generated_at: datetime
     model: ModelView
     studies: tuple[StudySummary, ...]
+
+
+class ChoicesView(_View):
+    """What there is to filter the worklist by."""
+
+    findings: tuple[str, ...]
+    institutions: tuple[str, ...]
+    sources: tuple[str, ...]
+    modalities: tuple[str, ...]
+
+
+class RowsChanged(_View):
+    """What a live update tells the worklist: the rows that changed, and how many there are."""
+
+    rows: tuple[StudySummary, ...]
+    gone: tuple[str, ...] = Field(description="Studies that are not known any more.")
+    everything: int
+    counts: dict[Priority, int] = Field(description="Unread studies by priority.")
+    statuses: dict[str, int] = Field(description="All studies by status; not of one reader.")
+    pending: int
+    generated_at: datetime
+    model: ModelView
 
 
 class FindingView(_View):

@@ -18,12 +18,12 @@ _TEXTS = (
 )  # fmt: skip
 _TIMES = ("assigned_at", "being_read_until")
 _INDEXES = {
-    "ix_studies_unread": ["read_at", "reading_order", "received_at", "id"],
     "ix_studies_counted": [
         "priority_rank", "read_at", "state", "received_at", "being_read_until", "assigned_to",
     ],
     "ix_studies_patient_id": ["patient_id"],
 }  # fmt: skip
+_UNREAD = "ix_studies_unread"
 _AT_ONCE = 500
 
 
@@ -36,6 +36,14 @@ def upgrade() -> None:
             studies.add_column(sa.Column(name, _TIME))
         for name, columns in _INDEXES.items():
             studies.create_index(name, columns)
+    unread = sa.text("read_at IS NULL")
+    op.create_index(
+        _UNREAD,
+        "studies",
+        ["reading_order", "received_at", "id"],
+        sqlite_where=unread,
+        postgresql_where=unread,
+    )
     op.create_table(
         "study_findings",
         sa.Column("study_id", _KEY, sa.ForeignKey("studies.id"), primary_key=True),
@@ -109,7 +117,7 @@ def _fill_findings() -> None:
 def downgrade() -> None:
     """Drop them: who read what is not known any more."""
     op.drop_table("study_findings")
-    for name in _INDEXES:
+    for name in (*_INDEXES, _UNREAD):
         op.drop_index(name, "studies")
     for name in (*_TEXTS, *_TIMES):
         op.drop_column("studies", name)
