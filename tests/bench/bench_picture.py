@@ -67,7 +67,7 @@ _STEPS = {
     ),
     "reduce": ("vigil.pixels.average_blocks", "vigil.pixels.lay_out"),
     "display": ("vigil.dicom.to_display",),
-    "prepare": ("vigil.triager.to_model_input",),
+    "prepare": ("vigil.triager.fit_to_input", "vigil.triager.to_model_input"),
     "network": ("vigil.classifier.Classifier.predict",),
 }
 _PARTS = (*_STEPS, "rest")
