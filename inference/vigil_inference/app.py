@@ -200,6 +200,7 @@ def create_app(settings: Settings, service: Service | Opening | None = None) -> 
     # The shell of the page holds nothing of anybody; what it asks for next is guarded.
     @app.get("/", include_in_schema=False, dependencies=[Depends(OPEN)])
     @app.get("/studies/{study_instance_uid}", include_in_schema=False, dependencies=[Depends(OPEN)])
+    @app.get("/agreement", include_in_schema=False, dependencies=[Depends(OPEN)])
     def get_page() -> Response:
         return FileResponse(WEB / "index.html", headers={"Cache-Control": "no-cache"})
 

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from vigil_inference.access.account import Account, require
@@ -17,6 +17,7 @@ from vigil_inference.reading.records import NewStatement
 from vigil_inference.reading.statistics import ReadingStatistics, read_statistics
 from vigil_inference.reading.views import (
     NewRaise,
+    NextUnread,
     StudyReadingsView,
     WordView,
     readings_view,
@@ -58,6 +59,16 @@ _READINGS = "/api/studies/{study_instance_uid}/readings"
 def get_vocabulary(_account: Seeing) -> tuple[WordView, ...]:
     """List what a reader may speak of: the findings' labels and a few more, all coded."""
     return vocabulary()
+
+
+@router.get("/api/readings/next", responses={403: {"model": Problem}})
+def get_next(
+    service: Running,
+    _account: Reader,
+    after: Annotated[str, Query(max_length=64, description="The study that was just read.")] = "",
+) -> NextUnread:
+    """Return the most pressing study that nobody has signed."""
+    return NextUnread(study_instance_uid=service.readings.next_unread(after))
 
 
 @router.get("/api/readings/statistics", responses={403: {"model": Problem}})

@@ -131,6 +131,16 @@ class ReadingBook:
                 read_statements(session, study_id), raises_of(session, [study_id])[study_id]
             )
 
+    def next_unread(self, after: str) -> str | None:
+        """Return the most pressing study that nobody has signed, but not the one just read."""
+        with self._store.reading() as session:
+            return session.scalar(
+                select(Study.study_instance_uid)
+                .where(Study.read_at.is_(None), Study.study_instance_uid != after)
+                .order_by(Study.reading_order, Study.received_at, Study.id)
+                .limit(1)
+            )
+
     def say(self, study_instance_uid: str, account: Account, new: NewStatement) -> bool:
         """Keep a statement, and with it whether the study counts as read.
 

@@ -123,6 +123,12 @@ class StudyReadingsView(_View):
     raises: tuple[RaiseView, ...]
 
 
+class NextUnread(_View):
+    """Where to go on."""
+
+    study_instance_uid: str | None = Field(description="None where all studies are read.")
+
+
 class NewRaise(_View):
     """To raise a priority by hand."""
 

@@ -4,6 +4,7 @@ import { drawAccountMenu, whoIsSignedIn } from "./account.js";
 import { ask } from "./dom.js";
 import { chooseLanguage, currentLanguage, t, useLanguage } from "./i18n.js";
 import { listen } from "./live.js";
+import { agreementView } from "./reading/agreement.js";
 import { signInView } from "./sign_in.js";
 import { studyView } from "./study.js";
 import { worklistView } from "./worklist.js";
@@ -27,7 +28,8 @@ function show() {
   }
   const study = /^\/studies\/([^/]+)$/.exec(location.pathname);
   content.replaceChildren();
-  view = study
+  if (location.pathname === "/agreement") view = agreementView(content);
+  else view = study
     ? studyView(content, decodeURIComponent(study[1]), configuration)
     : worklistView(content);
 }

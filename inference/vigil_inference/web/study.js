@@ -3,6 +3,7 @@
 import { ask, make, picturePath } from "./dom.js";
 import { currentLanguage, dicomDate, finding, moment, t } from "./i18n.js";
 import { badge, identity, nameOf, standing } from "./parts.js";
+import { readingPanel } from "./reading.js";
 import { bindingsOf } from "./viewer/bindings.js";
 import { changes, comparedFilm, nameOfStudy, openOther, otherStudies } from "./viewer/compare.js";
 import { explained } from "./viewer/explain.js";
@@ -45,6 +46,7 @@ export function studyView(root, uid, configuration) {
   return {
     changed(which) {
       if (which && which !== uid) return;
+      page?.changed();
       clearTimeout(timer);
       timer = setTimeout(load, 100);
     },
@@ -87,7 +89,8 @@ function studyPage(root, first, configuration, signal) {
     },
   };
   const steered = () => (document.activeElement === compared?.film.viewer.film.canvas ? compared.film.viewer : viewer);
-  const keys = listenForKeys(bindingsOf(steered, page));
+  const reading = readingPanel(parts.reading, study, viewer);
+  const keys = listenForKeys([reading.bindings, ...bindingsOf(steered, page)]);
   viewer.listen((what) => what === "map" && markMaps());
 
   function show(instance) {
@@ -102,6 +105,7 @@ function studyPage(root, first, configuration, signal) {
     fill(parts.pictures, study.instances.length > 1 && pictures(study, shown, show));
     fill(parts.header, header(study));
     fill(parts.warnings, warnings(study, shown));
+    reading.draw(study, shown);
     fill(parts.findings, saidOf(shown, viewer, configuration.case_level));
     fill(parts.changes, compared && changes(shown, compared.then, compared.other));
     fill(parts.withheld, withheld(shown));
@@ -155,8 +159,10 @@ function studyPage(root, first, configuration, signal) {
       else viewer.show(begin);
       drawPanel();
     },
+    changed: reading.changed,
     close() {
       part();
+      reading.close();
       keys.close();
       viewer.close();
     },

@@ -259,6 +259,21 @@ def test_a_study_that_is_not_known_is_not_read(room: Room) -> None:
         room.book.raise_by_hand("9.9", HANH, "1", Priority.URGENT, "x")
 
 
+def test_the_next_study_is_the_most_pressing_that_nobody_has_signed(room: Room) -> None:
+    routine = room.receive(1, {"Effusion": 0.1})
+    urgent = room.receive(2, {"Effusion": 0.8})
+    later = room.receive(3, {"Effusion": 0.8})
+    assert room.book.next_unread("") == urgent
+    assert room.book.next_unread(urgent) == later
+    room.sign(urgent)
+    assert room.book.next_unread(urgent) == later
+    room.book.raise_by_hand(routine, HANH, "1", Priority.CRITICAL, "x")
+    assert room.book.next_unread(urgent) == routine
+    room.sign(later)
+    room.sign(routine)
+    assert room.book.next_unread(routine) is None
+
+
 def test_a_priority_raised_by_hand_keeps_who_and_why_and_is_due_like_any_other(
     room: Room,
 ) -> None:
