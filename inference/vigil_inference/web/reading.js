@@ -238,10 +238,9 @@ export function readingPanel(parent, first, viewer) {
     focusCurrent();
   }
 
-  async function openSearch(corrects) {
+  function openSearch(corrects) {
     if (!isOpen() || (corrects && !modelSays(shown.sop_instance_uid, corrects)?.flagged)) return;
-    words ??= await ask("/api/readings/vocabulary").catch(() => null);
-    if (words === null || isClosed) return;
+    if (words === null) return; // asked for with the readings: letters that follow must not be lost
     search?.element.remove();
     search = findingSearch(words.filter((word) => word.label !== corrects), (label) => {
       search?.element.remove();
@@ -324,6 +323,7 @@ export function readingPanel(parent, first, viewer) {
   async function load() {
     try {
       const answer = await ask(`/api/studies/${encodeURIComponent(uid)}/readings`);
+      words ??= await ask("/api/readings/vocabulary");
       sendAs(answer.mine.reader);
       take(uid, answer);
     } catch (error) {
