@@ -57,6 +57,15 @@ class RefusalView(_View):
     pictures: int
 
 
+class RaisedView(_View):
+    """That somebody raised a study's priority by hand; the last time, if several."""
+
+    priority: Priority
+    reason: str
+    by: str = Field(description="As people read the name; the account's where it has no other.")
+    at: datetime
+
+
 class StudySummary(_View):
     """A row of the worklist."""
 
@@ -70,7 +79,9 @@ class StudySummary(_View):
     received_at: datetime
     waiting_seconds: float
     state: State
-    priority: Priority = Field(description="The highest that any of its pictures ever had.")
+    priority: Priority = Field(
+        description="The highest that any of its pictures ever had, or that somebody raised it to."
+    )
     pictures: int
     pending: int = Field(description="Pictures that still wait for their analysis.")
     flags: tuple[FlagView, ...]
@@ -83,6 +94,7 @@ class StudySummary(_View):
         description="How often other bytes came under the UIDs of its pictures; the first are kept."
     )
     preview_sop_instance_uid: str | None = Field(description="Which picture to show in the row.")
+    raised: RaisedView | None = Field(description="Where somebody raised the priority by hand.")
     modalities: tuple[str, ...]
     reading_order: int = Field(description="What the list is ordered by, then by arrival.")
     target_seconds: float | None = Field(description="The site's target for this priority.")

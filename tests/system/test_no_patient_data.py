@@ -178,6 +178,7 @@ def test_nothing_that_an_operator_sees_names_the_patient(
 
         wait_until(failed, "deliveries have failed")
         wait_until(lambda: len(list((watched / "refused").glob("*.dcm"))) == 2, "two are refused")
+        seen += read_and_raise(vigil)
         seen.append(httpx.get(f"{vigil.url}/metrics").text)
         seen.append(httpx.get(f"{vigil.url}/api/status").text)
         for option in ("--json", "--waiting-limit=0"):
@@ -243,6 +244,29 @@ def send_by_web(vigil: Vigil, make_telltale: Callable[..., Path]) -> list[str]:
     ]
     assert [answer.status_code for answer in answers if answer.is_success] == []
     return [answer.text for answer in answers]
+
+
+def read_and_raise(vigil: Vigil) -> list[str]:
+    """Say what names the patient in notes and reasons; return what an operator reads of it."""
+    study = vigil.studies()[0]
+    url = f"{vigil.url}/api/studies/{study['study_instance_uid']}"
+    said = {"id": "0" * 8 + "-0000-4000-8000-" + "0" * 12, "seen_version": 0, "act": "note"}
+    kept = httpx.post(f"{url}/readings/statements", json=said | {"note": f"{NAME} tellcomment"})
+    assert kept.json()["mine"]["note"] == f"{NAME} tellcomment"
+    refused = [
+        httpx.post(f"{url}/readings/statements", json=said | {"note": NAME * 500}),
+        httpx.post(f"{url}/readings/statements", json=said | {"act": NAME}),
+        httpx.post(f"{url}/readings/statements", json=said | {"label": "Telltale"}),
+        httpx.post(f"{url}/priority", json={"id": "telltale", "priority": NAME, "reason": NAME}),
+        httpx.get(f"{vigil.url}/api/studies/{STUDY}/readings"),
+    ]
+    assert [answer.status_code for answer in refused if answer.is_success] == []
+    return [*(answer.text for answer in refused), vigil_statistics(vigil)]
+
+
+def vigil_statistics(vigil: Vigil) -> str:
+    """Return what the statistics say, by HTTP."""
+    return httpx.get(f"{vigil.url}/api/readings/statistics").raise_for_status().text
 
 
 def put_into_folder(watched: Path, make_telltale: Callable[..., Path]) -> None:

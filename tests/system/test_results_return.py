@@ -9,6 +9,7 @@ import httpx
 import pydicom
 import pytest
 
+from tests.system.pages import OpenPage
 from tests.system.peers import HOST, Orthanc, Vigil, wait_until
 
 NAME = "Nguyễn^Thị Hồng Ngọc"
@@ -20,6 +21,7 @@ def test_a_name_comes_back_as_it_was_and_results_that_are_forwarded_make_no_more
     start_orthanc: Callable[[int], Orthanc],
     stand_in_bundle: Path,
     phantom_file: Callable[..., Path],
+    pages: OpenPage,
 ) -> None:
     vigil = start_vigil(stand_in_bundle)
     # It forwards all that it gets: the results, too.
@@ -56,6 +58,15 @@ def test_a_name_comes_back_as_it_was_and_results_that_are_forwarded_make_no_more
     assert {row["release"] for row in deliveries} == {1}
     kinds = sorted(row["kind"] for row in deliveries)
     assert kinds == ["capture", "capture", "key_objects", "key_objects", "report", "report"]
+
+    # On the screen as a person reads it, and after a reading as before.
+    page = pages(language="vi")
+    page.goto(f"{vigil.url}/studies/{study}")
+    page.get_by_role("heading", name="Nguyễn Thị Hồng Ngọc", exact=True).wait_for()
+    page.keyboard.press("y")
+    page.keyboard.press("s")
+    page.locator(".reading[data-standing=signed]").wait_for()
+    assert vigil.get(f"/api/studies/{study}")["patient"]["name"] == NAME
 
     found = httpx.post(
         f"{orthanc.url}/tools/find",

@@ -99,12 +99,13 @@ export function readingPanel(parent, first, viewer) {
     if (!labels.includes(current)) current = labels[0] ?? "";
     const isReader = may("read_studies") && readings !== null;
     const waiting = unsaved(uid);
+    const late = waiting.filter((item) => item.isLate || item.held);
     const standing = state.isSigned ? "signed" : state.editions ? "amending" : state.last ? "draft" : "empty";
     element.dataset.standing = standing;
     status.textContent = [t(`reading.standing.${standing}`),
-      waiting.length && t("reading.unsaved", { n: waiting.length })].filter(Boolean).join(" · ");
-    status.classList.toggle("is-unsaved", waiting.length > 0);
-    drawAlerts(waiting, state);
+      late.length && t("reading.unsaved", { n: waiting.length })].filter(Boolean).join(" · ");
+    status.classList.toggle("is-unsaved", late.length > 0);
+    drawAlerts(waiting, late, state);
     const hadFocus = rows.contains(document.activeElement);
     rows.replaceChildren(...labels.map((label, index) => row(label, index, state)));
     if (hadFocus) rows.querySelector("[aria-current]")?.focus({ preventScroll: true });
@@ -153,7 +154,7 @@ export function readingPanel(parent, first, viewer) {
       model?.flagged && make("button", { type: "button", disabled: !open, onclick: () => openSearch(label), title: `${t("reading.correct")} (g)` }, t("reading.correct_short"))));
   }
 
-  function drawAlerts(waiting, state) {
+  function drawAlerts(waiting, late, state) {
     const held = waiting.find((item) => item.held);
     const parts = [];
     if (held) {
@@ -169,7 +170,7 @@ export function readingPanel(parent, first, viewer) {
             draw();
           } }, t("reading.say_anyway")),
           make("button", { type: "button", onclick: () => drop(statement.id) }, t("reading.drop")))));
-    } else if (waiting.length) {
+    } else if (late.length) {
       parts.push(make("p.alert", { role: "status" }, t("reading.not_saved")));
     }
     if (element.dataset.done === "true" && state.isSigned) parts.push(make("p.quiet", { role: "status" }, t("reading.none_left")));

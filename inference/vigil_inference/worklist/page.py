@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from vigil.errors import RefusalCode
 from vigil.triage import Priority
 from vigil_inference.analysis import ModelStatus
+from vigil_inference.reading.book import raises_of
 from vigil_inference.store import Store
 from vigil_inference.tables import PRIORITY_BY_RANK, RANK, Instance, State, Study, StudyFinding
 from vigil_inference.views import ChoicesView, ModelView, StudySummary, WorklistPage
@@ -188,4 +189,8 @@ def _rows(
     targets: Mapping[Priority, float],
 ) -> tuple[StudySummary, ...]:
     pictures = pictures_of(session, [study.id for study in studies])
-    return tuple(summary_of(study, pictures[study.id], status, now, targets) for study in studies)
+    raises = raises_of(session, [study.id for study in studies])
+    return tuple(
+        summary_of(study, pictures[study.id], status, now, targets, raises[study.id])
+        for study in studies
+    )

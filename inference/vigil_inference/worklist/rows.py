@@ -10,9 +10,17 @@ from sqlalchemy.orm import Session
 from vigil.errors import RefusalCode
 from vigil.triage import Priority
 from vigil_inference.analysis import ModelStatus
+from vigil_inference.reading.book import Raise
 from vigil_inference.records import AnalysisRecord
 from vigil_inference.tables import RANK, Instance, State, Study
-from vigil_inference.views import FlagView, MarkView, PatientView, RefusalView, StudySummary
+from vigil_inference.views import (
+    FlagView,
+    MarkView,
+    PatientView,
+    RaisedView,
+    RefusalView,
+    StudySummary,
+)
 from vigil_inference.worklist.patients import age_of, display_name
 
 
@@ -66,6 +74,7 @@ def summary_of(
     status: ModelStatus,
     now: datetime,
     targets: Mapping[Priority, float],
+    raises: Sequence[Raise] = (),
 ) -> StudySummary:
     """Return a study's row, as it stands at a moment."""
     pending = sum(picture.state is State.RECEIVED for picture in pictures)
@@ -107,6 +116,7 @@ def summary_of(
         identity_conflict=study.identity_conflict,
         conflicts=sum(picture.conflicts for picture in pictures),
         preview_sop_instance_uid=shown.sop_instance_uid if shown else None,
+        raised=_raised(raises),
         modalities=tuple(dict.fromkeys(p.modality for p in pictures if p.modality)),
         reading_order=study.reading_order,
         target_seconds=target,
@@ -120,6 +130,14 @@ def summary_of(
             else None
         ),
     )
+
+
+def _raised(raises: Sequence[Raise]) -> RaisedView | None:
+    if not raises:
+        return None
+    last = raises[-1]
+    by = last.raised_by_name or last.raised_by
+    return RaisedView(priority=last.priority, reason=last.reason, by=by, at=last.raised_at)
 
 
 def _most_pressing(pictures: Iterable[Picture]) -> Picture | None:

@@ -12,6 +12,7 @@ import vigil
 from vigil.errors import RefusalCode
 from vigil.triage import Priority
 from vigil_inference.analysis import ModelStatus
+from vigil_inference.reading.book import raises_of
 from vigil_inference.records import AnalysisRecord
 from vigil_inference.store import Store
 from vigil_inference.tables import Instance, State, Study
@@ -39,7 +40,8 @@ def read_study(
         if study is None:
             return None
         pictures = pictures_of(session, [study.id])
-    summary = summary_of(study, pictures[study.id], status, now, targets)
+        raises = raises_of(session, [study.id])
+    summary = summary_of(study, pictures[study.id], status, now, targets, raises[study.id])
     return StudyDetail(
         **dict(summary),
         instances=tuple(_instance(item, status, heat_maps=heat_maps) for item in study.instances),

@@ -81,6 +81,8 @@ def test_a_priority_is_raised_and_said_and_never_lowered(client: httpx.Client, s
         assert (raised["priority_before"], raised["priority"]) == ("URGENT", "CRITICAL")
         assert raised["reason"] == "khó thở"
     assert client.get(f"/api/studies/{study}").json()["priority"] == "CRITICAL"
+    [row] = client.get("/api/worklist").json()["studies"]
+    assert (row["raised"]["priority"], row["raised"]["reason"]) == ("CRITICAL", "khó thở")
     lower = client.post(url, json=wish | {"id": str(uuid.uuid4()), "priority": "ROUTINE"})
     assert (lower.status_code, lower.json()["code"]) == (409, "PRIORITY_ONLY_RISES")
     silent = client.post(url, json=wish | {"id": str(uuid.uuid4()), "reason": ""})

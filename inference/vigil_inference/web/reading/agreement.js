@@ -63,10 +63,10 @@ function table(caption, rows, hasModel) {
     make("tbody", {}, rows.map((one) => make("tr", {},
       make("th", { scope: "row" }, finding(one.label), hasModel && one.finding_key !== one.label && make("small", {}, ` ${one.finding_key}`)),
       hasModel && make("td", { title: one.bundle_digest }, `${one.bundle_id} ${one.bundle_digest.slice(0, 8)}`),
-      make("td.number", {}, one.pictures), make("td.number", {}, one.patients),
+      make("td.count", {}, one.pictures), make("td.count", {}, one.patients),
       [one.table.both_positive, one.table.first_only, one.table.second_only, one.table.both_negative]
-        .map((n) => make("td.number", {}, n)),
-      shown.map((name) => make("td.number", {}, figure(one[name]))))))));
+        .map((n) => make("td.count", {}, n)),
+      shown.map((name) => make("td.count", {}, figure(one[name]))))))));
 }
 
 function figure(one) {

@@ -112,7 +112,7 @@ async function deliver({ uid, statement }) {
   } catch (error) {
     if (error.code === "READING_CHANGED" || error.code === "READING_SIGNED") return lookAgain(uid, statement, error.code);
     const isRefused = error.status >= 400 && error.status < 500 && ![401, 408, 429].includes(error.status);
-    if (isRefused) replace(statement.id, { held: error.code });
+    replace(statement.id, isRefused ? { held: error.code } : { isLate: true });
     tell(uid);
     return isRefused;
   }
