@@ -11,7 +11,7 @@ DICOM ?=
 DEMO_EXIT ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-viewers check bench chaos model fix clean
+.PHONY: help demo test test-viewers check docs bench chaos model fix clean
 
 help:  ## Say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | \
@@ -33,6 +33,19 @@ check: $(VENV)/.everything  ## Lint, formatting and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# A notebook is run anew when it or the code that it calls has changed; on generated pictures, so
+# that no radiograph gets into the site.
+CODE = $(shell find src training inference -name '*.py')
+NOTEBOOKS := $(patsubst %,var/%,$(wildcard notebooks/*.ipynb))
+docs: $(NOTEBOOKS) | $(VENV)/.everything  ## Build the documentation site into var/site
+	@.ci/install-site-scripts
+	$(VENV)/bin/python -m mkdocs build --strict
+	@echo "Open var/site/index.html"
+
+var/notebooks/%.ipynb: notebooks/%.ipynb $(CODE) | $(VENV)/.everything
+	VIGIL_DATA=/nowhere $(VENV)/bin/python -m nbconvert --log-level=WARN --to notebook --execute \
+		--output-dir var/notebooks $<
 
 bench: $(VENV)/.everything  ## Measure against the limit and the others: picture, start, receive, load, pace, growth (BENCH="receive --rounds 3")
 	@$(VENV)/bin/python -m tests.bench $(BENCH)
@@ -78,6 +91,6 @@ $(VENV)/.service: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.everything: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Installing the service, training, notebooks and development tools into $(VENV) …"
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.[training,xrv,notebooks,dev]'
+	@echo "Installing the service, training, notebooks, documentation and development tools into $(VENV) …"
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[training,xrv,notebooks,docs,dev]'
 	@touch $@ $(VENV)/.service
