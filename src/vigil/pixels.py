@@ -255,7 +255,7 @@ def _clean_bits(
             (1 << bits_stored) - 1,
         )
     )
-    if int(stored.max()) <= high and int(stored.min()) >= low:
+    if int(stored.max()) <= high and (not signed or int(stored.min()) >= low):
         return stored
     if exact:
         shift = bits_allocated - bits_stored
