@@ -4,14 +4,12 @@ import asyncio
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import structlog
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import HTMLResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -35,6 +33,7 @@ from vigil_inference.compression import Compressed
 from vigil_inference.delivery import api as delivery_api
 from vigil_inference.operations import api as operations_api
 from vigil_inference.operations.opening import Opening
+from vigil_inference.page_files import WEB, Assets, page
 from vigil_inference.problems import problem_response
 from vigil_inference.reading import api as reading_api
 from vigil_inference.service import Service
@@ -43,8 +42,6 @@ from vigil_inference.views import Problem
 from vigil_inference.worklist import api as worklist_api
 
 log = structlog.get_logger(__name__)
-
-WEB = Path(__file__).parent / "web"
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -98,15 +95,6 @@ class Guard:
                     500, "INTERNAL_ERROR", "the service failed on this request"
                 )
                 await answer(scope, receive, send_guarded)
-
-
-class _Assets(StaticFiles):
-    """The page's own files; a browser asks each time whether they are current."""
-
-    def file_response(self, *args: object, **kwargs: object) -> Response:
-        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
-        response.headers["Cache-Control"] = "no-cache"
-        return response
 
 
 class _Closed:
@@ -195,14 +183,17 @@ def create_app(settings: Settings, service: Service | Opening | None = None) -> 
     app.include_router(delivery_api.router)
     app.include_router(reading_api.router)
     _add_error_handlers(app)
-    app.mount("/assets", _Assets(directory=WEB), name="assets")
+    app.mount("/assets", Assets(directory=WEB), name="assets")
 
     # The shell of the page holds nothing of anybody; what it asks for next is guarded.
     @app.get("/", include_in_schema=False, dependencies=[Depends(OPEN)])
-    @app.get("/studies/{study_instance_uid}", include_in_schema=False, dependencies=[Depends(OPEN)])
     @app.get("/agreement", include_in_schema=False, dependencies=[Depends(OPEN)])
     def get_page() -> Response:
-        return FileResponse(WEB / "index.html", headers={"Cache-Control": "no-cache"})
+        return HTMLResponse(page(), headers={"Cache-Control": "no-cache"})
+
+    @app.get("/studies/{study_instance_uid}", include_in_schema=False, dependencies=[Depends(OPEN)])
+    def get_study_page() -> Response:
+        return HTMLResponse(page("study.js"), headers={"Cache-Control": "no-cache"})
 
     return app
 

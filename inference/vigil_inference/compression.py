@@ -6,7 +6,10 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 # Pictures and DICOM hardly shrink, and a stream of events must not be held back.
-_TEXT = re.compile(r"/|/assets/.+|/studies/[^/]+|/api/(?:worklist|studies/[^/]+|openapi)(?:/\w+)?")
+_TEXT = re.compile(
+    r"/|/model|/assets/.+|/studies/[^/]+|/api/(?:worklist|studies/[^/]+|openapi)(?:/\w+)?"
+    r"|/api/studies/[^/]+/instances/[^/]+/(?:presentation|tags)"
+)
 _LEAST_BYTES = 600
 
 

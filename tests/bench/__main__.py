@@ -20,6 +20,7 @@ from tests.bench import (
     bench_load,
     bench_networks,
     bench_pace,
+    bench_page,
     bench_picture,
     bench_receive,
     bench_start,
@@ -37,6 +38,7 @@ PARTS = {
         bench_load,
         bench_pace,
         bench_growth,
+        bench_page,
     )
 }
 

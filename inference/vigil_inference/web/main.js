@@ -4,12 +4,13 @@ import { drawAccountMenu, whoIsSignedIn } from "./account.js";
 import { ask } from "./dom.js";
 import { chooseLanguage, currentLanguage, t, useLanguage } from "./i18n.js";
 import { listen } from "./live.js";
-import { agreementView } from "./reading/agreement.js";
 import { signInView } from "./sign_in.js";
-import { studyView } from "./study.js";
 import { worklistView } from "./worklist.js";
 
 const content = document.getElementById("content");
+const STUDY = "./study.js";
+const AGREEMENT = "./reading/agreement.js";
+const fetched = {}; // views that are fetched when they are wanted: the first row need not wait for them
 const THEME = "vigil-theme";
 let configuration = { site: "", language: "auto", heat_maps: true, accounts: "off" };
 const UNKNOWN = { name: "", roles: [], permissions: [], must_change_password: false }; // no answer yet
@@ -28,10 +29,22 @@ function show() {
   }
   const study = /^\/studies\/([^/]+)$/.exec(location.pathname);
   content.replaceChildren();
-  if (location.pathname === "/agreement") view = agreementView(content);
-  else view = study
-    ? studyView(content, decodeURIComponent(study[1]), configuration)
-    : worklistView(content);
+  const apart = study ? STUDY : location.pathname === "/agreement" ? AGREEMENT : null;
+  if (apart && !fetched[apart]) {
+    view = null;
+    fetchView(apart).then(show, () => content.replaceChildren(t("lost")));
+    return;
+  }
+  if (study) view = fetched[STUDY].studyView(content, decodeURIComponent(study[1]), configuration);
+  else if (apart) view = fetched[AGREEMENT].agreementView(content);
+  else {
+    view = worklistView(content);
+    setTimeout(() => fetchView(STUDY).catch(() => {}), 1500);
+  }
+}
+
+async function fetchView(path) {
+  fetched[path] = await import(path);
 }
 
 /** Show what the account may see, now that there is one. */
