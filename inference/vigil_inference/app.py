@@ -35,6 +35,7 @@ from vigil_inference.operations import api as operations_api
 from vigil_inference.operations.opening import Opening
 from vigil_inference.page_files import WEB, Assets, page
 from vigil_inference.problems import problem_response
+from vigil_inference.promotion import api as promotion_api
 from vigil_inference.reading import api as reading_api
 from vigil_inference.service import Service
 from vigil_inference.settings import Settings
@@ -182,6 +183,7 @@ def create_app(settings: Settings, service: Service | Opening | None = None) -> 
         app.include_router(door.router)
     app.include_router(delivery_api.router)
     app.include_router(reading_api.router)
+    app.include_router(promotion_api.router)
     _add_error_handlers(app)
     app.mount("/assets", Assets(directory=WEB), name="assets")
 

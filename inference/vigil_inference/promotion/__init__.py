@@ -13,8 +13,7 @@ Module          What it holds
 ``shadow``      reads them, when no picture waits for the bundle that serves
 ``reader``      the process in which the bundle in shadow runs
 ``pairs``       pictures that two bundles read
-``comparison``  what the pairs say
-``agreement``   intervals and distances
+``comparison``  what the pairs say, as ``comparison_views`` words it
 ``page``        the comparison as a page
 ``views``       what the interface says
 ``api``         for programs

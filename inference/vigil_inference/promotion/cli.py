@@ -1,4 +1,4 @@
-"""``vigil models stage|shadow|promote|rollback|withdraw``: which bundle serves here.
+"""``vigil models stage|shadow|promote|rollback|withdraw|compare``: which bundle serves here.
 
 They work on the database and the kept bundles, so they answer while the service is down too, and
 running nodes notice a change within seconds. Run them on a machine of the installation, with the
@@ -113,6 +113,37 @@ def withdraw_bundle(reason: Reason, config: Config = None, data_dir: DataDir = N
     with _desk(_settings(config, data_dir)) as desk:
         change = desk.withdraw(_asked(reason))
     _say(change, "What it read is kept.")
+
+
+@models.command("compare")
+def compare_models(
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="On the pictures that were read in shadow.")
+    ] = True,
+    html: Annotated[Path | None, typer.Option(help="Write a page into this file too.")] = None,
+    as_json: AsJson = False,
+    config: Config = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Say how the two bundles differ on the pictures that both read.
+
+    On labelled films there is `vigil calibrate compare`.
+    """
+    from vigil.errors import ConfigurationError
+    from vigil_inference.promotion.comparison import read_comparison
+    from vigil_inference.promotion.page import comparison_page, comparison_text
+
+    with _store(_settings(config, data_dir)) as store:
+        found = read_comparison(store)
+    if html is not None:
+        try:
+            html.write_text(comparison_page(found), encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"{html}: cannot be written ({error.strerror})") from error
+    if as_json:
+        typer.echo(found.model_dump_json())
+    else:
+        typer.echo(comparison_text(found))
 
 
 def _say(change: "Change", advice: str) -> None:
