@@ -29,6 +29,7 @@ from vigil_inference import (
 from vigil_inference.access import api as access_api
 from vigil_inference.access.account import OPEN
 from vigil_inference.access.gate import Gate
+from vigil_inference.audit import api as audit_api
 from vigil_inference.compression import Compressed
 from vigil_inference.delivery import api as delivery_api
 from vigil_inference.operations import api as operations_api
@@ -175,6 +176,7 @@ def create_app(settings: Settings, service: Service | Opening | None = None) -> 
     app.add_middleware(Guard)
     app.include_router(operations_api.router)
     app.include_router(access_api.router)
+    app.include_router(audit_api.router)
     app.include_router(api.router)
     app.include_router(worklist_api.router)
     app.include_router(picture_api.router)

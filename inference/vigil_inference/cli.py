@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     app.command()(send)
     app.command()(worklist)
     from vigil_inference.access import cli as access
+    from vigil_inference.audit import cli as audit
     from vigil_inference.delivery import cli as delivery
     from vigil_inference.operations import cli as operations
     from vigil_inference.promotion import cli as promotion
@@ -24,6 +25,7 @@ def register(app: typer.Typer) -> None:
 
     app.add_typer(access.users, name="users")
     app.add_typer(access.tokens, name="tokens")
+    app.add_typer(audit.audit, name="audit")
     app.add_typer(delivery.deliveries, name="deliveries")
     app.add_typer(delivery.rules, name="rules")
     app.add_typer(reading.readings, name="readings")

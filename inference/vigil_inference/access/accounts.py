@@ -133,6 +133,16 @@ class Accounts:
         with self._store.reading() as session:
             return _record(_row(session, name))
 
+    def known_name(self, name: str) -> str:
+        """Return a name as it is kept, "" if there is no such account.
+
+        What was typed as a name may be a password: nothing else of it is written anywhere.
+        """
+        try:
+            return self.find(name).account.name
+        except AccountRefused:
+            return ""
+
     def check_password(self, name: str, password: str) -> AccountRecord | None:
         """Return the account whose password it is; None, after as long, if there is none."""
         try:

@@ -80,6 +80,7 @@ def sign_in(desk: Desk, request: Request, body: SignIn, response: Response) -> M
     """Sign in with a password: the answer sets the session's cookie."""
     if desk.settings.accounts == "off":
         raise AccountRefused("NO_ACCOUNTS", "this installation has no accounts")
+    request.state.audit_account = desk.accounts.known_name(body.name)
     secret = desk.sign_in(body.name, body.password, address_of(request))
     if secret is None:
         raise SignInRefused("name and password do not belong together")

@@ -5,7 +5,7 @@ change within two seconds. Run them on a machine of the installation, with the s
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from vigil_inference.access.roles import Role
 
 if TYPE_CHECKING:
     from vigil_inference.access.desk import AccessDesk
+    from vigil_inference.store import Store
 
 users = typer.Typer(help="Who may sign in.", no_args_is_help=True, rich_markup_mode=None)
 tokens = typer.Typer(
@@ -44,7 +45,7 @@ def add_user(
     data_dir: DataDir = None,
 ) -> None:
     """Make an account, with a one-time password that is printed unless one is given."""
-    with _desk(config, data_dir) as desk:
+    with _changing("add_account", name, role, config, data_dir) as desk:
         record, once = desk.accounts.add(name, display_name, role, _given(password_stdin))
     _tell(record.account.name, once)
 
@@ -87,7 +88,7 @@ def set_password(
 
     Every session of it ends.
     """
-    with _desk(config, data_dir) as desk:
+    with _changing("set_password", name, (), config, data_dir) as desk:
         once = desk.accounts.set_password(name, _given(password_stdin))
     _tell(name, once)
 
@@ -95,7 +96,7 @@ def set_password(
 @users.command("set-role")
 def set_role(name: Name, role: Roles, config: Config = None, data_dir: DataDir = None) -> None:
     """Say what somebody is from now on, instead of what it was."""
-    with _desk(config, data_dir) as desk:
+    with _changing("set_roles", name, role, config, data_dir) as desk:
         desk.accounts.set_roles(name, role)
     typer.echo(f"{name} is {', '.join(role)}")
 
@@ -103,7 +104,7 @@ def set_role(name: Name, role: Roles, config: Config = None, data_dir: DataDir =
 @users.command("disable")
 def disable(name: Name, config: Config = None, data_dir: DataDir = None) -> None:
     """Let somebody in no more; every session of it ends. Its name stays in the records."""
-    with _desk(config, data_dir) as desk:
+    with _changing("disable_account", name, (), config, data_dir) as desk:
         desk.accounts.set_disabled(name, True)
     typer.echo(f"{name} is disabled")
 
@@ -111,7 +112,7 @@ def disable(name: Name, config: Config = None, data_dir: DataDir = None) -> None
 @users.command("enable")
 def enable(name: Name, config: Config = None, data_dir: DataDir = None) -> None:
     """Let somebody in again."""
-    with _desk(config, data_dir) as desk:
+    with _changing("enable_account", name, (), config, data_dir) as desk:
         desk.accounts.set_disabled(name, False)
     typer.echo(f"{name} is enabled")
 
@@ -125,7 +126,7 @@ def create_token(
     data_dir: DataDir = None,
 ) -> None:
     """Make a token and print it, this once: send it as `Authorization: Bearer TOKEN`."""
-    with _desk(config, data_dir) as desk:
+    with _changing("create_token", name, role, config, data_dir) as desk:
         secret = desk.tokens.create(name, role, timedelta(days=days))
     typer.echo(secret)
 
@@ -146,13 +147,37 @@ def list_tokens(config: Config = None, data_dir: DataDir = None) -> None:
 @tokens.command("revoke")
 def revoke_token(name: Name, config: Config = None, data_dir: DataDir = None) -> None:
     """Let a token in no more."""
-    with _desk(config, data_dir) as desk:
+    with _changing("revoke_token", name, (), config, data_dir) as desk:
         desk.tokens.revoke(name)
     typer.echo(f"{name} is revoked")
 
 
 @contextmanager
 def _desk(config: Path | None, data_dir: Path | None) -> "Iterator[AccessDesk]":
+    with _open(config, data_dir) as (desk, _):
+        yield desk
+
+
+@contextmanager
+def _changing(
+    action: str,
+    name: str,
+    roles: Collection[Role],
+    config: Path | None,
+    data_dir: Path | None,
+) -> "Iterator[AccessDesk]":
+    """Yield the desk, and record what was done once it is done."""
+    from vigil_inference.access.accounts import normal_name
+    from vigil_inference.audit.trail import AuditEvent, AuditTrail
+
+    with _open(config, data_dir) as (desk, store):
+        yield desk
+        said = " ".join([normal_name(name), *(role.value for role in roles)])
+        AuditTrail(store).append(AuditEvent(f"cli:{_user()}", action, detail=said))
+
+
+@contextmanager
+def _open(config: Path | None, data_dir: Path | None) -> "Iterator[tuple[AccessDesk, Store]]":
     from contextlib import closing
 
     from vigil_inference.access.desk import AccessDesk
@@ -161,7 +186,18 @@ def _desk(config: Path | None, data_dir: Path | None) -> "Iterator[AccessDesk]":
 
     settings = database_settings(config, data_dir)
     with closing(Store(settings.database)) as store:
-        yield AccessDesk(store, settings)
+        yield AccessDesk(store, settings), store
+
+
+def _user() -> str:
+    """Return who runs the command, as this machine knows him."""
+    import getpass
+    import os
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid())
 
 
 def _given(from_stdin: bool) -> str:

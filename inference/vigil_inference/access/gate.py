@@ -37,6 +37,7 @@ from vigil_inference.access.account import (
 from vigil_inference.access.desk import AccessDesk
 from vigil_inference.access.forgery import check_same_origin, check_session_token
 from vigil_inference.access.roles import Role
+from vigil_inference.audit.recording import READING_METHODS, Recorder, action_of, study_of
 from vigil_inference.operations.opening import Opening
 from vigil_inference.problems import problem_response
 from vigil_inference.settings import Settings
@@ -46,7 +47,6 @@ log = structlog.get_logger(__name__)
 COOKIE, SECURE_COOKIE = "vigil-session", "__Host-vigil-session"
 BACKGROUND_HEADER = "x-background"
 """With it the page says that no person asked: a session that only listens becomes idle."""
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 # The page's own files, and what the interface is: the same in every installation.
 _OPEN_BY_NAME = frozenset({"assets", "openapi"})
 
@@ -121,8 +121,10 @@ class Gate:
             return
         state = scope.setdefault("state", {})
         state["account"] = NOBODY
+        entry, match = self._entry(scope["path"], scope["method"])
+        recorder = self._recorder(scope, entry, match, send)
         try:
-            await self._admit(scope)
+            await self._admit(scope, entry)
         except SQLAlchemyError as error:
             log.error("database_failed", error=type(error).__name__)
             answer = problem_response(
@@ -134,14 +136,25 @@ class Gate:
             headers = {}
             if refusal.http_status == HTTPStatus.UNAUTHORIZED:
                 headers["WWW-Authenticate"] = 'Bearer realm="vigil"'
+            elif recorder is not None:
+                recorder.refused(refusal)
             answer = problem_response(refusal.http_status, refusal.code, str(refusal), headers)
             await answer(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        await self._app(scope, receive, send if recorder is None else recorder)
 
-    async def _admit(self, scope: Scope) -> None:
+    def _recorder(
+        self, scope: Scope, entry: Entry | None, match: re.Match[str] | None, send: Send
+    ) -> Recorder | None:
+        """Return what records the request in the audit trail, None where it need not be."""
+        service = self._opening.service
+        if entry is None or entry.requirement is None or match is None or service is None:
+            return None
+        action = action_of(entry.name, entry.path, scope["method"], entry.requirement)
+        return Recorder(service.audit, scope, action, study_of(match), send) if action else None
+
+    async def _admit(self, scope: Scope, entry: Entry | None) -> None:
         """Write into the request whose it is, or refuse it."""
-        entry = self._entry(scope["path"], scope["method"])
         if entry is None:
             return  # the application says 404 or 405
         requirement = entry.requirement
@@ -149,7 +162,7 @@ class Gate:
             log.error("route_without_permission", route=entry.name)
             raise NotAllowed("this route declares no permission")
         headers = Headers(scope=scope)
-        changes = scope["method"] not in _READING
+        changes = scope["method"] not in READING_METHODS
         if changes and "authorization" not in headers:
             check_same_origin(headers)
         state = scope["state"]
@@ -163,11 +176,13 @@ class Gate:
             state["account"] = await self._authenticate(scope, headers, changes, requirement)
             requirement.check(state["account"])
 
-    def _entry(self, path: str, method: str) -> Entry | None:
+    def _entry(self, path: str, method: str) -> tuple[Entry | None, re.Match[str] | None]:
         for entry in self.entries:
-            if (not entry.methods or method in entry.methods) and entry.pattern.match(path):
-                return entry
-        return None
+            if entry.methods and method not in entry.methods:
+                continue
+            if (match := entry.pattern.match(path)) is not None:
+                return entry, match
+        return None, None
 
     async def _authenticate(
         self, scope: Scope, headers: Headers, changes: bool, requirement: Requirement

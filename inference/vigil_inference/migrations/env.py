@@ -4,6 +4,7 @@ from alembic import context
 
 # Makes their tables known to Base.
 import vigil_inference.access.tables
+import vigil_inference.audit.tables
 import vigil_inference.delivery.tables
 import vigil_inference.promotion.tables
 import vigil_inference.reading.tables  # noqa: F401

@@ -21,6 +21,7 @@ QUICK: dict[str, Any] = {
     "dicom_port": 0,
     "storage_reserve_bytes": 0,
     "analysis_workers": 1,
+    "accounts": "off",
 }
 
 
