@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from vigil.errors import StorageError
 from vigil_inference.access.desk import AccessDesk
 from vigil_inference.analysis import Analysis, Triages
-from vigil_inference.audit.trail import FLUSH_SECONDS, AuditTrail
+from vigil_inference.audit.trail import AuditTrail
 from vigil_inference.case_level import is_case_level
 from vigil_inference.delivery.dispatch import Delivery
 from vigil_inference.dicom_listener import DicomListener
@@ -87,7 +87,6 @@ class Service:
             raise
         self.access = AccessDesk(self.store, settings)
         self.audit = AuditTrail(self.store)
-        self._auditing = Repeated("audit-trail", self.audit.flush, FLUSH_SECONDS)
         self.leases = Leases(self.store, settings.lease_seconds)
         self.pictures = PictureStore(settings.data_dir)
         self.full_depth = FullDepthPictures()
@@ -183,7 +182,7 @@ class Service:
             self.models.start()
             self.shadow.start()
         self.delivery.start()
-        self._auditing.start()
+        self.audit.start()
         if self._retention is not None:
             self._retention.start()
         if self.has_doors:
@@ -220,8 +219,7 @@ class Service:
         self.delivery.stop(rest())
         if self._remote is not None:
             self._remote.stop(rest())
-        self._auditing.stop(rest())
-        self.audit.flush()
+        self.audit.stop(rest())
         self.heart.stop()
         self.store.close()
         if self._lock is not None:

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from vigil_inference.audit.chain import FIRST, seal
 from vigil_inference.audit.tables import AuditHead, AuditRow
+from vigil_inference.repeated import Repeated
 from vigil_inference.store import Store
 
 log = structlog.get_logger(__name__)
@@ -53,6 +54,16 @@ class AuditTrail:
         self._seen: OrderedDict[tuple[str, ...], float] = OrderedDict()
         self._lost = 0
         self._head_told = -_HEAD_TOLD_SECONDS
+        self._job = Repeated("audit-trail", self.flush, FLUSH_SECONDS)
+
+    def start(self) -> None:
+        """Write what waits each second from now on."""
+        self._job.start()
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Write what waits, and no more of it later."""
+        self._job.stop(timeout_seconds)
+        self.flush()
 
     def append(self, *events: AuditEvent) -> None:
         """Write events now; returns when they are durable."""

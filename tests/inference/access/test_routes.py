@@ -77,6 +77,7 @@ def test_every_route_declares_what_it_asks(entry: Entry) -> None:
 def test_what_is_open_is_a_short_list() -> None:
     assert sorted({entry.path for entry in ENTRIES if entry.requirement == OPEN}) == [
         "/",
+        "/agreement",
         "/api/configuration",
         "/api/session",
         "/assets",
