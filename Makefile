@@ -92,5 +92,5 @@ $(VENV)/.service: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.everything: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing the service, training, notebooks, documentation and development tools into $(VENV) …"
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.[training,xrv,notebooks,docs,dev]'
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[training,mlflow,xrv,notebooks,docs,dev]'
 	@touch $@ $(VENV)/.service

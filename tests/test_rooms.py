@@ -74,7 +74,7 @@ def _folder(package: str) -> Path:
 
 
 # What a room may import is what its installation brings: the service's dependencies, and extras.
-_EXTRAS = {"vigil": (), "vigil_inference": (), "vigil_training": ("training", "xrv")}
+_EXTRAS = {"vigil": (), "vigil_inference": (), "vigil_training": ("training", "mlflow", "xrv")}
 
 
 @pytest.mark.parametrize("package", sorted(_EXTRAS))

@@ -9,11 +9,12 @@ import torch
 from vigil.errors import ConfigurationError
 from vigil.phantom import make_phantom
 from vigil.preprocess import PreprocessingSpec, to_model_input
+from vigil_training.checkpoint import Learner, save_checkpoint
 from vigil_training.config import NetworkConfig, OptimisationConfig, load_config
 from vigil_training.loss import masked_loss
 from vigil_training.network import make_network
 from vigil_training.sources import load_examples
-from vigil_training.train import Blend, draw_blend, learning_rate, train, update_average
+from vigil_training.train import learning_rate, train, update_average
 
 SMOKE = Path(__file__).parents[2] / "training" / "configs" / "smoke.toml"
 
@@ -65,15 +66,20 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     class PulledPlugError(Exception):
         pass
 
-    def pull(*_: object) -> None:
-        raise PulledPlugError
+    def pull(out: Path, learner: Learner) -> None:
+        if learner.position.epoch == 2:
+            raise PulledPlugError
+        save_checkpoint(out, learner)
 
     with monkeypatch.context() as patched:
-        patched.setattr("vigil_training.train.json.dumps", pull)
+        patched.setattr("vigil_training.train.save_checkpoint", pull)
         with pytest.raises(PulledPlugError):
             train(small_run, None, parts)
     assert torch.load(parts / "checkpoint.pt", weights_only=True)["position"]["epoch"] == 1
+    # The second epoch was logged, but is not in the checkpoint: it is made and logged again.
     train(small_run, None, parts, resume=True)
+    log = (parts / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["epoch"] for line in log] == [1, 2]
     one = torch.load(whole / "checkpoint.pt", weights_only=True)
     other = torch.load(parts / "checkpoint.pt", weights_only=True)
     assert one["position"]["epoch"] == other["position"]["epoch"] == 2
@@ -148,24 +154,6 @@ def test_the_average_moves_towards_the_network_and_takes_its_counters() -> None:
     assert averaged.backbone.net._bn0.num_batches_tracked == 7
 
 
-def test_a_blend_keeps_its_share_of_a_picture_and_takes_the_rest_of_its_partner() -> None:
-    images = torch.tensor([[0.0, 4.0], [8.0, 0.0]])
-    blend = Blend(torch.tensor([1, 0]), 0.75)
-    assert blend.mix(images).tolist() == [[2.0, 3.0], [6.0, 1.0]]
-
-
-def test_the_asked_part_of_the_steps_is_blended_and_every_picture_is_a_partner_once() -> None:
-    options = OptimisationConfig(epochs=1, pictures_per_epoch=1, mixup_share=0.5)
-    torch.manual_seed(3)
-    drawn = [draw_blend(options, 6) for _ in range(400)]
-    blends = [blend for blend in drawn if blend is not None]
-    assert 160 < len(blends) < 240
-    assert all(sorted(blend.partner.tolist()) == list(range(6)) for blend in blends)
-    assert all(0 <= blend.share <= 1 for blend in blends)
-    never = options.model_copy(update={"mixup_share": 0.0})
-    assert all(draw_blend(never, 6) is None for _ in range(20))
-
-
 @pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 2)])
 def test_a_run_keeps_its_best_or_its_last_epoch(
     small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: str, epoch: int
@@ -181,3 +169,72 @@ def test_a_run_keeps_its_best_or_its_last_epoch(
     weights = torch.load(tmp_path / "run" / "best.pt", weights_only=True)
     same = all(torch.equal(weights[name], state["averaged"][name]) for name in weights)
     assert same is (keep == "last")
+
+
+def test_two_runs_with_the_same_seed_end_with_the_same_bits(
+    small_run: Path, tmp_path: Path
+) -> None:
+    kept = [train(small_run, None, tmp_path / name) for name in ("one", "other")]
+    assert kept[0] == kept[1]
+    one, other = (
+        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["network"]
+        for name in ("one", "other")
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    text = small_run.read_text(encoding="utf-8")
+    small_run.write_text(text.replace("seed = 1\n", "seed = 2\n", 1), encoding="utf-8")
+    train(small_run, None, tmp_path / "third")
+    third = torch.load(tmp_path / "third" / "checkpoint.pt", weights_only=True)["network"]
+    assert not torch.equal(third["head.weight"], one["head.weight"])
+
+
+def test_an_epoch_smaller_than_one_batch_is_refused(small_run: Path, tmp_path: Path) -> None:
+    text = small_run.read_text(encoding="utf-8")
+    small_run.write_text(text.replace("batch = 8", "batch = 32"), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="an epoch of 24 pictures, less than one batch"):
+        train(small_run, None, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_in_bfloat16_learns_what_one_in_float32_does(small_run: Path, tmp_path: Path) -> None:
+    text = small_run.read_text(encoding="utf-8")
+    # One step an epoch: its figures differ by bfloat16's three digits, and nothing blows them up.
+    text = text.replace("pictures_per_epoch = 24", "pictures_per_epoch = 8")
+    for precision in ("float32", "bf16"):
+        path = tmp_path / f"{precision}.toml"
+        path.write_text(
+            text.replace("[optimisation]", f'[optimisation]\nprecision = "{precision}"'), "utf-8"
+        )
+        train(path, None, tmp_path / precision)
+    full, half = (
+        json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[0])["loss"]
+        for name in ("float32", "bf16")
+    )
+    assert half == pytest.approx(full, rel=0.02)
+    assert half != full
+    state = torch.load(tmp_path / "bf16" / "checkpoint.pt", weights_only=True)["network"]
+    assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
+
+
+def test_a_precision_that_nobody_knows_is_refused(small_run: Path, tmp_path: Path) -> None:
+    text = small_run.read_text(encoding="utf-8")
+    for precision, said in (
+        ("half", "optimisation.precision: Input should be 'float32', 'bf16' or 'fp16'"),
+        ("fp16", "fp16 needs a GPU"),
+    ):
+        if precision == "fp16" and torch.cuda.is_available():
+            continue
+        small_run.write_text(
+            text.replace("[optimisation]", f'[optimisation]\nprecision = "{precision}"'), "utf-8"
+        )
+        with pytest.raises(ConfigurationError, match=said):
+            train(small_run, None, tmp_path / "run")
+
+
+def test_a_run_can_go_on_from_the_disk_with_the_same_bits(small_run: Path, tmp_path: Path) -> None:
+    kept = train(small_run, None, tmp_path / "memory")
+    assert train(small_run, None, tmp_path / "disk", cache=tmp_path / "cache") == kept
+    one, other = (
+        torch.load(tmp_path / name / "best.pt", weights_only=True) for name in ("memory", "disk")
+    )
+    assert all(torch.equal(one[name], value) for name, value in other.items())

@@ -1,5 +1,6 @@
 """The trainer's commands, added to ``vigil``."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,6 +47,26 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last whole epoch of the run.")
     ] = False,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            help="How many GPUs, or processes where there is no GPU. [default: 1, or torchrun's]",
+            min=1,
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep decoded pictures in this folder, for later runs and for sets larger than "
+            "the memory. [default: in memory]"
+        ),
+    ] = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            help="Also tell an MLflow address, such as sqlite:///mlflow.db (extra [mlflow])."
+        ),
+    ] = None,
 ) -> None:
     """Train a network; its checkpoints and log stay in the run's folder.
 
@@ -58,7 +79,11 @@ def train(
     _require_torch()
     from vigil_training.train import train as run_training
 
-    kept = run_training(config, _data_folder(data), folder, resume)
+    kept = run_training(
+        config, _data_folder(data), folder, resume, devices=devices, cache=cache, mlflow=mlflow
+    )
+    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))):
+        return  # the first process speaks for all
     typer.echo(f"mean validation AUROC {kept:.4f}; next: vigil export {folder} --to models/ID")
 
 
@@ -359,8 +384,8 @@ def _data_folder(data: Path | None) -> Path | None:
 def _require_torch() -> None:
     from importlib.util import find_spec
 
-    if any(find_spec(name) is None for name in ("torch", "monai", "onnx")):
+    if any(find_spec(name) is None for name in ("torch", "monai", "onnx", "lightning_fabric")):
         raise ConfigurationError(
-            "training needs torch, MONAI and onnx: install the package with its extra, "
-            "vigil-cxr[training]"
+            "training needs torch, Lightning Fabric, MONAI and onnx: install the package with its "
+            "extra, vigil-cxr[training]"
         )

@@ -23,6 +23,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
 )
 Structure = Literal["lungs", "heart"]
 STRUCTURES: tuple[Structure, ...] = ("lungs", "heart")
+Precision = Literal["float32", "bf16", "fp16"]
 
 
 class _Strict(BaseModel):
@@ -170,6 +171,10 @@ class OptimisationConfig(_Strict):
     epochs: int = Field(ge=1)
     pictures_per_epoch: int = Field(ge=1)
     batch: int = Field(default=32, ge=2)
+    """Pictures of a step, over all processes together."""
+    precision: Precision = "float32"
+    """What forward and backward passes are computed in; weights, their average, losses and
+    validation stay in float32. ``fp16`` scales the loss and needs a GPU."""
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=0.02, ge=0)
     warm_up_steps: int = Field(default=100, ge=0)

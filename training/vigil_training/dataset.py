@@ -1,7 +1,8 @@
-"""Pictures in memory, and in which order an epoch sees them."""
+"""Pictures that were read once, and in which order an epoch sees them."""
 
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from vigil.image_file import image_format, read_image
 from vigil.preprocess import Letterbox, PreprocessingSpec, letterbox_of, to_model_input
 from vigil_training.augment import Augmentation
 from vigil_training.config import STRUCTURES, RunConfig
+from vigil_training.picture_store import Pictures, ReadPicture, keep
 from vigil_training.targets import GATE_SOURCE, Example
 
 Item = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
@@ -42,7 +44,7 @@ def read_pixels(path: Path) -> NDArray[np.uint16]:
 
 
 class PictureCache:
-    """All pictures of a run after ``to_model_input``, in half precision.
+    """All pictures of a run after ``to_model_input``, in half precision, in memory or on the disk.
 
     Attributes
     ----------
@@ -62,31 +64,66 @@ class PictureCache:
         examples: Sequence[Example],
         size: int,
         progress: Callable[[int], None] = lambda done: None,
+        folder: Path | None = None,
     ) -> None:
+        """Read the pictures.
+
+        Parameters
+        ----------
+        examples
+            Each with its file, or its pixels.
+        size
+            Side of the square.
+        progress
+            Is told of each picture that is done.
+        folder
+            Keep what was read there, for later runs and for other processes; None is in memory.
+
+        Raises
+        ------
+        ManifestError
+            If a file is no picture that the service would read.
+        StorageError
+            If the folder has no room.
+        """
         self.examples = tuple(examples)
-        self.pictures = np.empty((len(self.examples), size, size), np.float16)
-        self.outlines: dict[int, NDArray[np.uint8]] = {}
-        spec = PreprocessingSpec(size=size)
+        self.pictures: Pictures
+        self.outlines: Mapping[int, NDArray[np.uint8]]
+        if folder is not None:
+            kept = keep(folder, self.examples, size, read_example, progress)
+            self.pictures, self.boxes, self.outlines = kept
+            return
+        pictures = np.empty((len(self.examples), size, size), np.float16)
+        outlines: dict[int, NDArray[np.uint8]] = {}
 
         def load(index: int) -> Letterbox:
-            example = self.examples[index]
-            if example.pixels is not None:
-                pixels = example.pixels
-            elif example.path is not None:
-                pixels = read_pixels(example.path)
-            else:
-                raise ValueError("an example has neither a file nor pixels")
-            self.pictures[index] = to_model_input(pixels, spec)[0, 0]
-            if any(outline is not None for outline in example.outlines):
-                self.outlines[index] = _outlines(example, size)
+            read = read_example(self.examples[index], size)
+            pictures[index] = read.picture
+            if read.outlines is not None:
+                outlines[index] = read.outlines
             progress(1)
-            return letterbox_of(pixels.shape[0], pixels.shape[1], size)
+            return letterbox_of(*read.shape, size)
 
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
             self.boxes = list(pool.map(load, range(len(self.examples))))
+        self.pictures, self.outlines = pictures, outlines
 
     def __len__(self) -> int:
         return len(self.examples)
+
+
+def read_example(example: Example, size: int) -> ReadPicture:
+    """Read an example's picture and outlines, as :class:`PictureCache` keeps them."""
+    if example.pixels is not None:
+        pixels = example.pixels
+    elif example.path is not None:
+        pixels = read_pixels(example.path)
+    else:
+        raise ValueError("an example has neither a file nor pixels")
+    picture = to_model_input(pixels, PreprocessingSpec(size=size))[0, 0].astype(np.float16)
+    known = any(outline is not None for outline in example.outlines)
+    outlines = _outlines(example, size) if known else None
+    return ReadPicture(picture, (pixels.shape[0], pixels.shape[1]), outlines)
 
 
 def _outlines(example: Example, size: int) -> NDArray[np.uint8]:
@@ -167,6 +204,8 @@ class TrainingEpoch(Dataset[Item]):
     ) -> None:
         self._cache, self._order, self._augmentation = cache, order, augmentation
         self._seed, self._epoch = seed, epoch
+        self.seconds = 0.0
+        """What augmentation took, where it runs in this process."""
 
     def __len__(self) -> int:
         return len(self._order)
@@ -177,6 +216,7 @@ class TrainingEpoch(Dataset[Item]):
         Outlines are at half the size, the part of each place that they cover; a picture without
         any has zeros there, and zeros in what is known.
         """
+        started = time.perf_counter()
         index = int(self._order[place])
         example = self._cache.examples[index]
         stored = self._cache.outlines.get(index)
@@ -195,6 +235,7 @@ class TrainingEpoch(Dataset[Item]):
             halves = variant.outlines.reshape(len(STRUCTURES), half, 2, half, 2)
             outlines = np.ascontiguousarray(halves.mean(axis=(2, 4)))
         known = [float(outline is not None) for outline in example.outlines]
+        self.seconds += time.perf_counter() - started
         return (
             torch.from_numpy(variant.picture[np.newaxis]),
             torch.from_numpy(variant.targets),

@@ -43,6 +43,7 @@ from vigil_training.config import ATTRIBUTES, STRUCTURES, Attribute, RunConfig, 
 from vigil_training.dataset import PictureCache
 from vigil_training.network import Network, make_network
 from vigil_training.open_models.initial import write_run_weights
+from vigil_training.picture_store import Pictures
 from vigil_training.sources import load_examples
 from vigil_training.unfamiliarity import Unfamiliarity, fit
 
@@ -177,7 +178,7 @@ def export(run: Path, data: Path | None, to: Path, samples: int = 1000) -> Expor
 
 
 @torch.no_grad()
-def _seen(network: Network, pictures: NDArray[np.floating]) -> _Seen:
+def _seen(network: Network, pictures: Pictures) -> _Seen:
     """Return what a network says of (n, S, S) pictures."""
     logits, embeddings = [], []
     for start in range(0, len(pictures), _BATCH):

@@ -12,7 +12,12 @@ from vigil_training.targets import Example
 
 
 def masked_loss(
-    logits: Tensor, targets: Tensor, mask: Tensor, positive_weight: Tensor, output_weight: Tensor
+    logits: Tensor,
+    targets: Tensor,
+    mask: Tensor,
+    positive_weight: Tensor,
+    output_weight: Tensor,
+    known: Tensor | None = None,
 ) -> Tensor:
     """Return the mean over outputs of each output's mean loss over its known targets.
 
@@ -27,11 +32,14 @@ def masked_loss(
         (outputs,) weight of a positive against a negative.
     output_weight
         (outputs,) weight of an output against the others.
+    known
+        (outputs,) how much of each output is known, if these are a part of the batch only: the sum
+        over the parts is then the whole batch's loss.
     """
     each = torch.nn.functional.binary_cross_entropy_with_logits(
         logits, targets, pos_weight=positive_weight, reduction="none"
     )
-    known = mask.sum(0)
+    known = mask.sum(0) if known is None else known
     mean = (each * mask).sum(0) / known.clamp(min=1)
     weight = output_weight * (known > 0)
     return (mean * weight).sum() / weight.sum().clamp(min=1e-8)

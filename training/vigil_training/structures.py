@@ -49,7 +49,9 @@ def _separable(width: int) -> nn.Sequential:
     )
 
 
-def structure_loss(logits: Tensor, outlines: Tensor, known: Tensor) -> Tensor:
+def structure_loss(
+    logits: Tensor, outlines: Tensor, known: Tensor, count: Tensor | None = None
+) -> Tensor:
     """Return cross-entropy plus soft Dice loss, over the outlines that are known.
 
     Parameters
@@ -58,6 +60,8 @@ def structure_loss(logits: Tensor, outlines: Tensor, known: Tensor) -> Tensor:
         (N, structures, h, w); the part of each place that belongs to the structure, 0 to 1.
     known
         (N, structures), 1 where the picture has an outline of the structure.
+    count
+        How many outlines are known, if these are a part of the batch only.
     """
     probability = torch.sigmoid(logits)
     overlap = (probability * outlines).sum((2, 3))
@@ -65,4 +69,4 @@ def structure_loss(logits: Tensor, outlines: Tensor, known: Tensor) -> Tensor:
     dice = 1 - (2 * overlap + _SMOOTH) / (areas + _SMOOTH)
     entropy = nn.functional.binary_cross_entropy_with_logits(logits, outlines, reduction="none")
     each = entropy.mean((2, 3)) + dice
-    return (each * known).sum() / known.sum().clamp(min=1)
+    return (each * known).sum() / (known.sum() if count is None else count).clamp(min=1)

@@ -8,26 +8,29 @@
         best.pt          averaged weights of the epoch with the highest mean validation AUROC, or
                          of the last, as the run's ``keep`` says
         log.jsonl        one JSON object an epoch
+        tensorboard/     the same figures, and the loss of every tenth step
+
+Each process of a run goes through all of this with its part of every batch; the first one writes.
 """
 
-import json
 import math
-import os
 import shutil
-import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from lightning_fabric import Fabric
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vigil.errors import ConfigurationError
 from vigil_training.augment import Augmentation
+from vigil_training.blend import Blend, draw_blend
 from vigil_training.checkpoint import (
     CHECKPOINT_NAME,
     Learner,
@@ -37,7 +40,7 @@ from vigil_training.checkpoint import (
     save,
     save_checkpoint,
 )
-from vigil_training.config import STRUCTURES, OptimisationConfig, RunConfig, load_config
+from vigil_training.config import OptimisationConfig, RunConfig, load_config
 from vigil_training.dataset import (
     PictureCache,
     TrainingEpoch,
@@ -45,33 +48,34 @@ from vigil_training.dataset import (
     pictures_per_source,
     validation_subset,
 )
+from vigil_training.devices import launch, own_places, part, split_batch
 from vigil_training.loss import masked_loss, positive_weights
 from vigil_training.network import Network, make_network
-from vigil_training.sources import Examples, load_examples
-from vigil_training.statistics import auroc
+from vigil_training.progress import training_progress
+from vigil_training.run_log import EpochRecord, RunLog, open_log
+from vigil_training.shared_normalisation import share_batch_statistics
+from vigil_training.sources import load_examples
+from vigil_training.stopwatch import Stopwatch
 from vigil_training.structures import structure_loss
-from vigil_training.targets import Example
 from vigil_training.teacher import soften
+from vigil_training.validation import predict, validation_auroc, validation_dice
 
-_MIXUP_CONCENTRATION = 0.4
-"""Of the beta distribution that shares are drawn from: most blends lean to one of the pair."""
-
-
-@dataclass
-class EpochRecord:
-    """What the log says of one epoch."""
-
-    epoch: int
-    loss: float
-    learning_rate: float
-    waiting_share: float
-    seconds: float = 0.0
-    mean_auroc: float = 0.0
-    auroc: dict[str, float] = field(default_factory=dict)
-    dice: dict[str, float] = field(default_factory=dict)
+Batch = Sequence[Tensor]
+"""Pictures, targets, mask, outlines, and which outlines are known."""
+_LOGGED_EVERY = 10
+"""Steps."""
 
 
-def train(config_path: Path, data: Path | None, out: Path, resume: bool = False) -> float:
+def train(
+    config_path: Path,
+    data: Path | None,
+    out: Path,
+    resume: bool = False,
+    *,
+    devices: int | None = None,
+    cache: Path | None = None,
+    mlflow: str | None = None,
+) -> float:
     """Train a network and leave its checkpoints in ``out``.
 
     Parameters
@@ -85,6 +89,12 @@ def train(config_path: Path, data: Path | None, out: Path, resume: bool = False)
     resume
         Whether to go on after the last whole epoch in ``out``; the weights at the end are those
         of an uninterrupted run on the same machine.
+    devices
+        How many GPUs, or processes where there is no GPU; None is one, or what ``torchrun`` says.
+    cache
+        A folder that keeps decoded pictures; None is in memory.
+    mlflow
+        An MLflow tracking address, or None.
 
     Returns
     -------
@@ -97,195 +107,338 @@ def train(config_path: Path, data: Path | None, out: Path, resume: bool = False)
         If the folder holds another run, or there is nothing to resume.
     ManifestError
         If a manifest must not be trained on.
+    StorageError
+        If a checkpoint cannot be written; the one before is whole.
     """
-    config, console = load_config(config_path), Console(stderr=True)
-    options, findings = config.optimisation, len(config.findings)
+    config = load_config(config_path)
     _check_folder(config_path, out, resume)
-    examples = load_examples(config, data)
-    if not resume:
+    run = prepare(config, data, devices, cache)
+    options, learner, fabric = config.optimisation, run.learner, run.learner.fabric
+    if fabric.is_global_zero and not resume:
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(config_path, out / "config.toml")
-        (out / "log.jsonl").unlink(missing_ok=True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        torch.set_num_threads(_cores())
-
-    training, held_out = _caches(config, examples, console)
-    counts = pictures_per_source(config)
-    sources = [example.source for example in training.examples]
-    scored = validation_subset(held_out, options.validation_limit_per_source)
-    console.print(
-        f"{len(training)} training pictures, {len(held_out)} held out; an epoch: {counts}"
-    )
-
-    learner = _new_learner(config, device)
     if resume:
         load_checkpoint(out, learner)
-    position = learner.position
-    augmentation = Augmentation(config.augmentation, findings, config.network.size)
-    positive = torch.from_numpy(positive_weights(examples.train, findings, options)).to(device)
-    importance = torch.ones(len(config.outputs), device=device)
-    importance[findings:] = options.attribute_weight
+    position, held_out = learner.position, run.held_out
+    scored = validation_subset(held_out, options.validation_limit_per_source)
 
-    while (
-        position.epoch < options.epochs and position.epoch - position.best_epoch <= options.patience
-    ):
-        started = time.monotonic()
-        # Seeded by the epoch, so that a resumed run drops what an uninterrupted one drops.
-        torch.manual_seed(config.seed * 100_003 + position.epoch)
-        order = epoch_order(sources, counts, config.seed, position.epoch)
-        loader = DataLoader(
-            TrainingEpoch(training, order, augmentation, config.seed, position.epoch),
-            batch_size=options.batch,
-            num_workers=options.workers,
-            drop_last=True,
-        )
-        with _progress(console) as bar:
-            record = _train_epoch(learner, loader, options, positive, importance, bar)
-        logits = predict(learner.averaged, held_out.pictures, scored, options.batch * 2, device)
-        record.auroc = validation_auroc([held_out.examples[i] for i in scored], logits, config)
-        record.mean_auroc = float(np.mean(list(record.auroc.values()))) if record.auroc else 0.0
-        if config.network.structures:
-            record.dice = validation_dice(learner.averaged, held_out, options.batch, device)
-        record.seconds = time.monotonic() - started
+    with open_log(
+        out,
+        config,
+        writes=fabric.is_global_zero,
+        done=position.epoch,
+        step=position.epoch * run.steps,
+        mlflow=mlflow,
+    ) as log:
+        while (
+            position.epoch < options.epochs
+            and position.epoch - position.best_epoch <= options.patience
+        ):
+            clock = Stopwatch()
+            record = train_epoch(run, log)
+            logits = predict(learner.averaged, held_out, scored, options.batch * 2, fabric)
+            record.auroc = validation_auroc([held_out.examples[i] for i in scored], logits, config)
+            record.mean_auroc = float(np.mean(list(record.auroc.values()))) if record.auroc else 0.0
+            if config.network.structures:
+                record.dice = validation_dice(learner.averaged, held_out, options.batch, fabric)
+            clock.lap("epoch")
+            record.seconds = clock.total
 
-        position.epoch += 1
-        position.seconds += record.seconds
-        if options.keep == "last" or record.mean_auroc > position.best:
-            position.best, position.best_epoch = record.mean_auroc, position.epoch
-            save(out / "best.pt", learner.averaged.state_dict())
-        save_checkpoint(out, learner)
-        with (out / "log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps(asdict(record)) + "\n")
-        console.print(
-            f"epoch {record.epoch}: loss {record.loss:.4f}, mean AUROC {record.mean_auroc:.4f} "
-            f"(kept: {position.best:.4f} of epoch {position.best_epoch}), {record.seconds:.0f} s, "
-            f"{record.waiting_share:.1%} waiting for pictures"
-        )
+            position.epoch += 1
+            position.seconds += record.seconds
+            better = options.keep == "last" or record.mean_auroc > position.best
+            if better:
+                position.best, position.best_epoch = record.mean_auroc, position.epoch
+            if fabric.is_global_zero:
+                # A line too many is dropped by whoever goes on; one too few could not be made up.
+                log.epoch(record, position.epoch * run.steps)
+                if better:
+                    save(out / "best.pt", learner.averaged.state_dict())
+                save_checkpoint(out, learner)
+            run.console.print(
+                f"epoch {record.epoch}: loss {record.loss:.4f}, "
+                f"mean AUROC {record.mean_auroc:.4f} (kept: {position.best:.4f} of epoch "
+                f"{position.best_epoch}), {record.seconds:.0f} s, "
+                f"{record.waiting_share:.1%} waiting for pictures"
+            )
+    part(fabric)
     return position.best
 
 
-def _caches(
-    config: RunConfig, examples: Examples, console: Console
-) -> tuple[PictureCache, PictureCache]:
-    """Read the training and the held-out pictures; a teacher answers to the former."""
-    with _progress(console) as bar:
-        task = bar.add_task("reading pictures", total=len(examples.train) + len(examples.val))
-        training = PictureCache(examples.train, config.network.size, lambda n: bar.advance(task, n))
-        held_out = PictureCache(examples.val, config.network.size, lambda n: bar.advance(task, n))
+@dataclass
+class Preparation:
+    """A run before its first step: pictures, what is minimised, and who learns.
+
+    ``counts`` are the pictures of each source in an epoch, ``steps`` the batches they make.
+    """
+
+    config: RunConfig
+    training: PictureCache
+    held_out: PictureCache
+    counts: dict[str, int]
+    steps: int
+    augmentation: Augmentation
+    positive: Tensor
+    importance: Tensor
+    learner: Learner
+    console: Console
+
+    def epoch(self, number: int) -> TrainingEpoch:
+        """Return an epoch's pictures, counted from 0."""
+        seed = self.config.seed
+        sources = [example.source for example in self.training.examples]
+        order = epoch_order(sources, self.counts, seed, number)
+        return TrainingEpoch(self.training, order, self.augmentation, seed, number)
+
+    def loader(self, pictures: TrainingEpoch) -> DataLoader[tuple[Tensor, ...]]:
+        """Return this process's part of an epoch, batch by batch."""
+        options, fabric = self.config.optimisation, self.learner.fabric
+        rank, processes = fabric.global_rank, fabric.world_size
+        return DataLoader(
+            pictures,
+            batch_size=split_batch(options.batch, processes),
+            sampler=own_places(len(pictures), options.batch, rank, processes).tolist(),
+            num_workers=options.workers,
+            pin_memory=fabric.device.type == "cuda",
+        )
+
+
+def prepare(
+    config: RunConfig, data: Path | None, devices: int | None = None, cache: Path | None = None
+) -> Preparation:
+    """Read a run's pictures and make its first weights; the parameters are those of ``train``."""
+    options, findings = config.optimisation, len(config.findings)
+    examples = load_examples(config, data)
+    counts = pictures_per_source(config)
+    if sum(counts.values()) < options.batch:
+        raise ConfigurationError(
+            f"optimisation.pictures_per_epoch makes an epoch of {sum(counts.values())} pictures, "
+            f"less than one batch of {options.batch}"
+        )
+    fabric = launch(options, devices, outlines=config.network.structures)
+    console = Console(stderr=True, quiet=not fabric.is_global_zero)
+    with training_progress(console) as bar:
+        total = len(examples.train) + len(examples.val)
+        task = bar.add_task("reading pictures", total=total, note="")
+        size = config.network.size
+        training, held_out = (
+            PictureCache(part, size, lambda done: bar.advance(task, done), cache)
+            for part in (examples.train, examples.val)
+        )
         if config.teacher is not None:
-            asked = bar.add_task("asking the teacher", total=None)
-            soften(training, config, lambda n: bar.advance(asked, n))
-    return training, held_out
+            asked = bar.add_task("asking the teacher", total=None, note="")
+            soften(training, config, lambda done: bar.advance(asked, done))
+    console.print(
+        f"{len(training)} training pictures, {len(held_out)} held out; an epoch: {counts}"
+    )
+    positive = torch.from_numpy(positive_weights(examples.train, findings, options))
+    importance = torch.ones(len(config.outputs))
+    importance[findings:] = options.attribute_weight
+    return Preparation(
+        config=config,
+        training=training,
+        held_out=held_out,
+        counts=counts,
+        steps=sum(counts.values()) // options.batch,
+        augmentation=Augmentation(config.augmentation, findings, config.network.size),
+        positive=positive.to(fabric.device),
+        importance=importance.to(fabric.device),
+        learner=new_learner(config, fabric),
+        console=console,
+    )
 
 
-def _new_learner(config: RunConfig, device: torch.device) -> Learner:
+class Answers(NamedTuple):
+    """What a training pass gives: (N, outputs) logits, and outlines where they were asked for."""
+
+    logits: Tensor
+    outlined: Tensor | None
+
+
+class TrainingPass(nn.Module):
+    """All of a network that one step trains, so that several processes share its gradients."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor, rows: Tensor | None) -> Answers:
+        """Return the logits of (N, 1, S, S) pictures, and the outlines of those in ``rows``."""
+        outputs = self.network(images)
+        if rows is None:
+            return Answers(outputs.logits, None)
+        pyramid = [level[rows] for level in outputs.pyramid]
+        return Answers(outputs.logits, self.network.structures(pyramid))
+
+
+def new_learner(config: RunConfig, fabric: Fabric) -> Learner:
+    """Make a run's first weights on its devices; the same in every process."""
     torch.manual_seed(config.seed)
-    network = make_network(config.network, len(config.outputs), config.outputs)
+    options = config.optimisation
+    network = make_network(config.network, len(config.outputs), config.outputs).train()
     averaged = make_network(config.network, len(config.outputs))
     averaged.load_state_dict(network.state_dict())
+    if fabric.world_size > 1:
+        share_batch_statistics(network, fabric.device)
     for module in (network, averaged):
         # Twice as fast as the usual order on a CPU without it.
-        module.to(device=device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    options = config.optimisation
+        module.to(device=fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = list(network.parameters())
     groups = [  # biases and normalisation are not decayed
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     optimiser = torch.optim.AdamW(groups, lr=options.learning_rate)
-    scaler = torch.amp.GradScaler(enabled=device.type == "cuda")
-    commit = current_commit()
-    return Learner(network, averaged.eval(), optimiser, scaler, Position(), device, commit)
+    trained, placed = fabric.setup(TrainingPass(network), optimiser)
+    return Learner(network, averaged.eval(), trained, placed, Position(), fabric, current_commit())
 
 
-def _train_epoch(
-    learner: Learner,
-    loader: DataLoader[tuple[torch.Tensor, ...]],
-    options: OptimisationConfig,
-    positive: torch.Tensor,
-    importance: torch.Tensor,
-    bar: Progress,
-) -> EpochRecord:
+def train_epoch(run: Preparation, log: RunLog) -> EpochRecord:
     """Go once over an epoch's pictures."""
-    network, device, steps = learner.network, learner.device, len(loader)
-    epoch = learner.position.epoch
-    task = bar.add_task(f"epoch {epoch + 1}/{options.epochs}", total=steps)
-    network.train()
-    started, waited, total, rate = time.monotonic(), 0.0, 0.0, 0.0
-    asked = started
-    for step, batch in enumerate(loader, epoch * steps):
-        waited += time.monotonic() - asked
-        images, targets, mask, outlines, known = (
-            tensor.to(device, non_blocking=True) for tensor in batch
+    learner, options = run.learner, run.config.optimisation
+    fabric, epoch, first = (
+        learner.fabric,
+        learner.position.epoch,
+        learner.position.epoch * run.steps,
+    )
+    # Seeded by the epoch, so that a resumed run drops what an uninterrupted one drops; what is
+    # drawn inside the network differs between processes, what is done to a step does not.
+    torch.manual_seed(config_seed(run.config, epoch) + 7_919 * fabric.global_rank)
+    random = np.random.default_rng((run.config.seed, epoch))
+    total, rate = torch.zeros((), dtype=torch.float64, device=fabric.device), 0.0
+    learner.network.train()
+    loader = run.loader(run.epoch(epoch))
+    with training_progress(run.console) as bar:
+        task = bar.add_task(f"epoch {epoch + 1}/{options.epochs}", total=run.steps, note="")
+        clock = Stopwatch()
+        for step, batch in enumerate(loader, first):
+            clock.lap("waiting")
+            rate = learning_rate(options, step, run.steps * options.epochs)
+            loss = training_step(run, batch, rate, random, clock)
+            decay = min(options.ema_decay, (1 + step) / (10 + step))
+            # The first averages would be mostly the first weights: the decay grows into its value.
+            update_average(learner.averaged, learner.network, decay)
+            clock.lap("average")
+            total += loss
+            if step % _LOGGED_EVERY == 0:
+                _show(bar, task, loss.item(), (step - first + 1) * options.batch / clock.total)
+                log.step(step, loss.item(), rate)
+            bar.advance(task)
+        clock.lap("end")
+    mean = fabric.all_reduce(total / run.steps, reduce_op="mean")
+    assert isinstance(mean, Tensor)
+    return EpochRecord(
+        epoch=epoch + 1,
+        loss=mean.item(),
+        learning_rate=rate,
+        waiting_share=clock.share("waiting"),
+        pictures_per_second=run.steps * options.batch / clock.total,
+    )
+
+
+def config_seed(config: RunConfig, epoch: int) -> int:
+    """Return the seed of what the network draws in an epoch: dropout, stochastic depth."""
+    return config.seed * 100_003 + epoch
+
+
+def training_step(
+    run: Preparation, batch: Batch, rate: float, random: np.random.Generator, clock: Stopwatch
+) -> Tensor:
+    """Change the weights once.
+
+    Parameters
+    ----------
+    run
+        Who learns, and what is minimised.
+    batch
+        This process's part of the step's pictures, on the processor.
+    rate
+        The learning rate.
+    random
+        In the same state in every process.
+    clock
+        Is told when each part is done.
+
+    Returns
+    -------
+    Tensor
+        The loss; its mean over all processes is that of the whole batch.
+    """
+    learner, options, fabric = run.learner, run.config.optimisation, run.learner.fabric
+    images, targets, mask, outlines, known = (
+        tensor.to(fabric.device, non_blocking=True) for tensor in batch
+    )
+    if options.first_size and learner.position.epoch < options.first_size_epochs:
+        images, outlines = _reduced(images, outlines, options.first_size)
+    blend = draw_blend(options, len(images), random)
+    rows = known.any(1)
+    counts = _counts(fabric, mask, known, rows)
+    # One row alone has no batch statistics.
+    teaches_outlines = run.config.network.structures and blend is None and counts.rows > 1
+    shown = images if blend is None else blend.mix(images)
+    shown = shown.contiguous(memory_format=torch.channels_last)
+    clock.lap("transfer")
+    answers = learner.forward(shown, rows if teaches_outlines else None)
+    clock.lap("forward")
+    loss = _label_loss(run, answers.logits, targets, mask, blend, counts)
+    if answers.outlined is not None:
+        outline_loss = structure_loss(
+            answers.outlined, outlines[rows], known[rows], counts.outlines
         )
-        if options.first_size and epoch < options.first_size_epochs:
-            images, outlines = _reduced(images, outlines, options.first_size)
-        rate = learning_rate(options, step, steps * options.epochs)
-        for group in learner.optimiser.param_groups:
-            group["lr"] = rate
-        blend = draw_blend(options, len(images))
-        # Half precision pays on CUDA only: on a CPU, single was as fast (docs/decisions).
-        with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-            shown = images if blend is None else blend.mix(images)
-            outputs = network(shown.contiguous(memory_format=torch.channels_last))
-        logits = outputs.logits.float()
-        loss = masked_loss(logits, targets, mask, positive, importance)
-        rows = known.any(1)
-        if blend is not None:
-            other = masked_loss(
-                logits, targets[blend.partner], mask[blend.partner], positive, importance
-            )
-            loss = blend.share * loss + (1 - blend.share) * other
-            rows = torch.zeros_like(rows)
-        # One row alone has no batch statistics.
-        if network.decoder is not None and rows.sum() > 1:
-            outlined = network.structures([level[rows].float() for level in outputs.pyramid])
-            loss = loss + options.structure_weight * structure_loss(
-                outlined, outlines[rows], known[rows]
-            )
-        learner.optimiser.zero_grad(set_to_none=True)
-        learner.scaler.scale(loss).backward()
-        learner.scaler.unscale_(learner.optimiser)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), options.gradient_norm)
-        learner.scaler.step(learner.optimiser)
-        learner.scaler.update()
-        # The first averages would be mostly the first weights: the decay grows into its value.
-        update_average(learner.averaged, network, min(options.ema_decay, (1 + step) / (10 + step)))
-        total += loss.item()
-        bar.advance(task)
-        asked = time.monotonic()
-    waiting_share = waited / max(time.monotonic() - started, 1e-9)
-    return EpochRecord(epoch + 1, total / max(steps, 1), rate, waiting_share)
+        loss = loss + options.structure_weight * outline_loss
+    # Gradients are averaged over processes; each divided by the whole batch's counts.
+    loss = loss * fabric.world_size
+    clock.lap("loss")
+    learner.optimiser.zero_grad(set_to_none=True)
+    fabric.backward(loss)
+    clock.lap("backward")
+    fabric.clip_gradients(
+        learner.forward, learner.optimiser, options.gradient_norm, error_if_nonfinite=False
+    )
+    for group in learner.optimiser.param_groups:
+        group["lr"] = rate
+    learner.optimiser.step()
+    clock.lap("optimiser")
+    return loss.detach()
 
 
-class Blend(NamedTuple):
-    """How the pictures of a step are blended: each with its partner, which gets the rest."""
+class _Counts(NamedTuple):
+    """How much the whole batch knows: of each output, of outlines, and how many rows have any."""
 
-    partner: torch.Tensor
-    share: float
-
-    def mix(self, images: torch.Tensor) -> torch.Tensor:
-        """Return (N, ...) pictures, each blended with its partner."""
-        return self.share * images + (1 - self.share) * images[self.partner]
+    known: Tensor
+    outlines: Tensor
+    rows: int
 
 
-def draw_blend(options: OptimisationConfig, pictures: int) -> Blend | None:
-    """Draw whether and how a step's pictures are blended, from torch's generator."""
-    if options.mixup_share == 0 or torch.rand(()) >= options.mixup_share:
-        return None
-    concentration = torch.tensor(_MIXUP_CONCENTRATION)
-    share = torch.distributions.Beta(concentration, concentration).sample().item()
-    return Blend(torch.randperm(pictures), share)
+def _counts(fabric: Fabric, mask: Tensor, known: Tensor, rows: Tensor) -> _Counts:
+    own = torch.cat([mask.sum(0), known.sum().view(1), rows.sum().float().view(1)])
+    every = own if fabric.world_size == 1 else fabric.all_reduce(own, reduce_op="sum")
+    assert isinstance(every, Tensor)
+    return _Counts(every[:-2], every[-2], int(every[-1].item()))
 
 
-def _reduced(
-    images: torch.Tensor, outlines: torch.Tensor, size: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _label_loss(
+    run: Preparation,
+    logits: Tensor,
+    targets: Tensor,
+    mask: Tensor,
+    blend: Blend | None,
+    counts: _Counts,
+) -> Tensor:
+    """Return the loss of the labels; a blended picture is taught both of its pictures' labels."""
+    loss = masked_loss(logits, targets, mask, run.positive, run.importance, counts.known)
+    if blend is None:
+        return loss
+    theirs = (targets[blend.partner], mask[blend.partner])
+    other = masked_loss(logits, *theirs, run.positive, run.importance, counts.known)
+    return blend.share * loss + (1 - blend.share) * other
+
+
+def _reduced(images: Tensor, outlines: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Return pictures of a smaller size, and outlines of half of it."""
     return (
-        torch.nn.functional.interpolate(images, size=(size, size), mode="area"),
-        torch.nn.functional.interpolate(outlines, size=(size // 2, size // 2), mode="area"),
+        nn.functional.interpolate(images, size=(size, size), mode="area"),
+        nn.functional.interpolate(outlines, size=(size // 2, size // 2), mode="area"),
     )
 
 
@@ -309,68 +462,8 @@ def update_average(averaged: Network, network: Network, decay: float) -> None:
             value.copy_(new[name])
 
 
-@torch.no_grad()
-def predict(
-    network: Network,
-    pictures: NDArray[np.floating],
-    indices: NDArray[np.int64],
-    batch: int,
-    device: torch.device,
-) -> NDArray[np.float32]:
-    """Return (len(indices), outputs) logits of (n, S, S) pictures, without augmentation."""
-    network.eval()
-    parts = []
-    for start in range(0, len(indices), batch):
-        part = pictures[indices[start : start + batch]].astype(np.float32)[:, np.newaxis]
-        images = torch.from_numpy(part).to(device).contiguous(memory_format=torch.channels_last)
-        parts.append(network(images).logits.float().cpu().numpy())
-    return np.concatenate(parts)
-
-
-@torch.no_grad()
-def validation_dice(
-    network: Network, held_out: PictureCache, batch: int, device: torch.device
-) -> dict[str, float]:
-    """Return each structure's mean Dice coefficient over the held-out pictures with its outline."""
-    network.eval()
-    indices = sorted(held_out.outlines)
-    found: dict[str, list[float]] = {name: [] for name in STRUCTURES}
-    for start in range(0, len(indices), batch):
-        part = indices[start : start + batch]
-        images = torch.from_numpy(held_out.pictures[part].astype(np.float32)[:, np.newaxis])
-        outputs = network(images.to(device).contiguous(memory_format=torch.channels_last))
-        outlined = (network.structures(outputs.pyramid) > 0).cpu().numpy()
-        for index, masks in zip(part, outlined, strict=True):
-            truth = held_out.outlines[index][:, ::2, ::2] > 127
-            for place, name in enumerate(STRUCTURES):
-                if held_out.examples[index].outlines[place] is not None:
-                    overlap = 2 * (masks[place] & truth[place]).sum()
-                    total = masks[place].sum() + truth[place].sum()
-                    found[name].append(float(overlap / max(total, 1)))
-    return {name: float(np.mean(values)) for name, values in found.items() if values}
-
-
-def validation_auroc(
-    examples: list[Example], logits: NDArray[np.float32], config: RunConfig
-) -> dict[str, float]:
-    """Return each finding's AUROC, the mean over sources; one that has one class only is left out.
-
-    Within a source, because telling two hospitals apart must not count as seeing a disease.
-    """
-    targets = np.stack([example.targets for example in examples]) > 0.5
-    mask = np.stack([example.mask for example in examples]) > 0.5
-    sources = np.asarray([example.source for example in examples])
-    found = {}
-    for index, finding in enumerate(config.findings):
-        values = []
-        for source in sorted(set(sources.tolist())):
-            rows = mask[:, index] & (sources == source)
-            value = auroc(targets[rows, index], logits[rows, index])
-            if value is not None:
-                values.append(value)
-        if values:
-            found[finding.key] = float(np.mean(values))
-    return found
+def _show(bar: Progress, task: object, loss: float, rate: float) -> None:
+    bar.update(task, note=f"loss {loss:.3f}, {rate:.1f} pictures/s")  # type: ignore[arg-type]
 
 
 def _check_folder(config_path: Path, out: Path, resume: bool) -> None:
@@ -382,18 +475,3 @@ def _check_folder(config_path: Path, out: Path, resume: bool) -> None:
         raise ConfigurationError(f"{out}: there is no checkpoint to go on from")
     elif (out / "config.toml").read_bytes() != config_path.read_bytes():
         raise ConfigurationError(f"{out}: the run was started with another configuration")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
