@@ -19,6 +19,7 @@ from tests.conftest import PROJECT
 _PROBE = """
 import importlib, json, pkgutil, sys
 name = sys.argv[1]
+sys.modules["mlflow"] = None  # MONAI loads it where it is installed, and a web framework with it
 package = importlib.import_module(name)
 for module in pkgutil.walk_packages(package.__path__, name + "."):
     # Alembic's environment runs a migration where it is imported.
