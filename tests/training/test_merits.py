@@ -8,11 +8,12 @@ import pytest
 
 from vigil.bundle import BundleManifest, UncertainBand, load_bundle
 from vigil_training.calibrate import sigmoid
+from vigil_training.curves import roc_curve
 from vigil_training.evaluate import Judged, measure
 from vigil_training.figures import Evaluation
 from vigil_training.manifest import ManifestRow
 from vigil_training.merits import Answer
-from vigil_training.plots import draw, roc_curve
+from vigil_training.plots import draw
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vigil.errors import ConfigurationError
-from vigil_training.canvas import new_figure
+from vigil_training.curves import roc_curve
+from vigil_training.drawing import new_figure, save_figure
 from vigil_training.evaluate import Judged
 from vigil_training.figures import Evaluation, LabelFigures
 from vigil_training.merits import scores_of
@@ -41,27 +40,12 @@ def draw(judged: Judged, found: Evaluation, folder: Path) -> tuple[Path, ...]:
         _roc(left, judged, rows)
         _reliability(right, rows)
         path = folder / f"{label}.png"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=120)
-        except OSError as error:
-            raise ConfigurationError(f"{path}: cannot be written ({error.strerror})") from error
-        files.append(path)
+        files.append(save_figure(figure, path))
     return tuple(files)
 
 
 def _is_drawn(row: LabelFigures) -> bool:
     return row.auroc is not None and row.n >= _LEAST_FILMS
-
-
-def roc_curve(
-    truth: NDArray[np.bool_], scores: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return false and true positive rates from (0, 0) to (1, 1), one point a distinct score."""
-    order = np.argsort(-scores, kind="stable")
-    last = np.r_[scores[order][1:] != scores[order][:-1], True]
-    hits, alarms = np.cumsum(truth[order])[last], np.cumsum(~truth[order])[last]
-    return np.r_[0, alarms / alarms[-1]], np.r_[0, hits / hits[-1]]
 
 
 def _roc(axes: "Axes", judged: Judged, rows: Sequence[LabelFigures]) -> None:

@@ -4,25 +4,20 @@ Counts, ages, sexes, views and splits a source, labels with what is unknown, exa
 that are the same film, patients on two sides, and films with lettering in a corner.
 """
 
-import base64
 import html
-import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from vigil import RESEARCH_USE, __version__
-from vigil.errors import ConfigurationError, ImageRefused
 from vigil.findings import LABELS, NO_FINDING
-from vigil.reading import read_radiograph
-from vigil_training.canvas import new_figure
 from vigil_training.data_sets.check import Checked, check
 from vigil_training.data_sets.near_copies import Looks, copies, look_at_all
+from vigil_training.drawing import new_figure, png_address, thumbnail, write_page_text
 from vigil_training.figures import Figures
 from vigil_training.manifest import ManifestRow
 
@@ -195,12 +190,7 @@ def write_page(inspected: Inspected, to: Path) -> None:
     ConfigurationError
         If matplotlib is not installed or the file cannot be written.
     """
-    text = "\n".join(_page(inspected))
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        to.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{to}: cannot be written ({error.strerror})") from error
+    write_page_text(to, "\n".join(_page(inspected)))
 
 
 def _page(inspected: Inspected) -> Iterator[str]:
@@ -226,7 +216,7 @@ def _page(inspected: Inspected) -> Iterator[str]:
             for one in figures.sources
         ],
     )  # fmt: skip
-    yield _picture_of(overview(inspected), "ages and views")
+    yield f"<p><img alt='ages and views' src='{png_address(overview(inspected))}'></p>"
     yield "<h2>Labels</h2><p class='note'>Unknown is not negative: nobody looked for it.</p>"
     yield _table(
         ("label", "source", "positive", "negative", "unknown", "patients with it"),
@@ -317,23 +307,10 @@ def _figure(row: ManifestRow, caption: str) -> str:
     said = " · ".join(
         filter(None, (row.source, row.view, "" if row.age_years is None else f"{row.age_years:g}y"))
     )
-    image = thumbnail(row.path)
+    image = thumbnail(row.path, _THUMBNAIL)
     shown = f"<img alt='' src='{image}'>" if image else "<p>cannot be read</p>"
     text = html.escape(f"{caption} — {said} — {row.image_id}")
     return f"<figure>{shown}<figcaption>{text}</figcaption></figure>"
-
-
-def thumbnail(path: Path) -> str:
-    """Return a picture as a small JPEG in a data address, empty if it cannot be read."""
-    try:
-        pixels = read_radiograph(path, for_processing=True).pixels
-    except (ImageRefused, OSError):
-        return ""
-    scale = _THUMBNAIL / max(pixels.shape)
-    size = (max(int(pixels.shape[1] * scale), 1), max(int(pixels.shape[0] * scale), 1))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    encoded = cv2.imencode(".jpg", (small >> 8).astype(np.uint8))[1].tobytes()
-    return f"data:image/jpeg;base64,{base64.b64encode(encoded).decode('ascii')}"
 
 
 def overview(inspected: Inspected) -> "Figure":
@@ -372,10 +349,3 @@ def overview(inspected: Inspected) -> "Figure":
     labels.set(ylabel="films with it", title="labels, a point a source", yscale="log")
     labels.grid(axis="y", color="0.92")
     return made
-
-
-def _picture_of(figure: "Figure", what: str) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f"<p><img alt='{html.escape(what)}' src='data:image/png;base64,{encoded}'></p>"

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vigil.errors import ConfigurationError
-from vigil_training.canvas import new_figure
+from vigil_training.drawing import new_figure, save_figure
 from vigil_training.simulation.outcome import (
     ANY_TIME,
     PERCENTILES,
@@ -31,13 +30,7 @@ def draw(report: SimulationReport, path: Path) -> Path:
     ConfigurationError
         If matplotlib is not installed or the file cannot be written.
     """
-    drawn = figure(report)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        drawn.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{path}: the picture cannot be written ({error})") from error
-    return path
+    return save_figure(figure(report), path)
 
 
 def figure(report: SimulationReport) -> "Figure":

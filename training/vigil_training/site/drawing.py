@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vigil.errors import ConfigurationError
 from vigil_training.calibrate import platt, probabilities
-from vigil_training.canvas import new_figure
-from vigil_training.plots import roc_curve
+from vigil_training.curves import roc_curve
+from vigil_training.drawing import new_figure, save_figure
 from vigil_training.reliability import equal_bins
 from vigil_training.site.calibration import Calibrated, FindingReport
 from vigil_training.site.films import SiteFilms
@@ -30,12 +29,7 @@ def draw(calibrated: Calibrated, folder: Path) -> tuple[Path, ...]:
     for report, films in zip(calibrated.report.findings, calibrated.films, strict=True):
         made = figure(report, films, f"{calibrated.report.site}, {calibrated.report.bundle}")
         path = folder / f"{report.key.replace(':', '-')}.png"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            made.savefig(path, dpi=110)
-        except OSError as error:
-            raise ConfigurationError(f"{path}: cannot be written ({error.strerror})") from error
-        files.append(path)
+        files.append(save_figure(made, path))
     return tuple(files)
 
 
