@@ -44,6 +44,16 @@ def test_an_empty_age_and_an_empty_scope_are_unknown(write_manifest) -> None:
         ({"path": "0.png"}, "row 3: the picture already stands in row 2"),
         ({"boxes": "[1]"}, "row 3: boxes are not a JSON list"),
         (
+            {"boxes": '[{"label": "Effusion", "x": 12, "y": 0, "w": 0.1, "h": 0.1}]'},
+            "row 3: a box of Effusion is .* as parts of the picture's width",
+        ),
+        (
+            {"boxes": '[{"label": "Effusion", "x": 0.1, "y": 0, "w": 0, "h": 0.1}]'},
+            "row 3: a box of Effusion is empty",
+        ),
+        ({"label_scope": "effusion"}, r"row 3: unknown label effusion; did you mean Effusion\?"),
+        ({"path": "./0.png"}, "row 3: the picture already stands in row 2"),
+        (
             {"labels": "No Finding|Effusion", "label_scope": "No Finding|Effusion"},
             "row 3: No Finding stands beside another label",
         ),
@@ -109,3 +119,26 @@ def test_a_manifest_saved_by_a_spreadsheet_is_read(write_manifest) -> None:
     path.write_text(path.read_text(encoding="utf-8"), encoding="utf-8-sig")
     (read,) = read_manifest(path)
     assert read.age_years == 61
+
+
+def test_all_wrong_rows_are_named_at_once_and_no_more_than_five(write_manifest) -> None:
+    path = write_manifest([{"label_scope": "Scurvy"}] * 3 + [{}] + [{"age": "old"}] * 4)
+    with pytest.raises(ManifestError) as refused:
+        read_manifest(path)
+    lines = str(refused.value).splitlines()
+    assert [line.split(": ")[0].rsplit("row ", 1)[-1] for line in lines[:5]] == list("23467")
+    assert lines[5] == "and 2 more rows"
+
+
+def test_lines_in_another_encoding_are_named(write_manifest) -> None:
+    path = write_manifest([{}, {"patient_id": "Nguyễn"}, {"patient_id": "X"}])
+    path.write_bytes(path.read_bytes().replace(b",X,", "Müller".encode("latin-1").join([b","] * 2)))
+    with pytest.raises(ManifestError, match="not a CSV file in UTF-8: line 4 of it cannot be read"):
+        read_manifest(path)
+
+
+def test_other_columns_are_named_beside_those_that_are_missing(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("file,patient\n1.png,a\n", encoding="utf-8")
+    with pytest.raises(ManifestError, match="column missing: path, source.*found file, patient"):
+        read_manifest(path)

@@ -30,7 +30,8 @@ def _counts(
     """Return how many positives and negatives are at or over each distinct score, falling."""
     order = np.argsort(-scores, kind="stable")
     last = np.r_[scores[order][1:] != scores[order][:-1], True]
-    return np.cumsum(truth[order])[last], np.cumsum(~truth[order])[last]
+    hits: NDArray[np.int64] = np.cumsum(truth[order], dtype=np.int64)[last]
+    return hits, np.cumsum(~truth[order], dtype=np.int64)[last]
 
 
 class NetBenefit(NamedTuple):

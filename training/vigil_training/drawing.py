@@ -94,7 +94,8 @@ def shrunk(pixels: NDArray[np.uint16], side: int) -> NDArray[np.uint8]:
     scale = min(1.0, side / max(pixels.shape))
     size = (max(int(pixels.shape[1] * scale), 1), max(int(pixels.shape[0] * scale), 1))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return (small >> 8).astype(np.uint8)
+    grey: NDArray[np.uint8] = (small >> 8).astype(np.uint8)
+    return grey
 
 
 def thumbnail(path: Path, side: int) -> str:

@@ -8,7 +8,7 @@ and per source, over rows that have the label in scope; a pooled figure would fl
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,8 +29,10 @@ from vigil_training.merits import (
     cross_fitted,
     label_figures,
     part_figures,
+    refuse_no_numbers,
 )
 from vigil_training.outlines import outline_agreement, outline_figures, ratio_figures
+from vigil_training.report.scores import read_scores, write_scores
 from vigil_training.split import side_of_row
 from vigil_training.statistics import rate
 
@@ -86,6 +88,7 @@ def judge(
     *,
     split: Split = "all",
     limit: int | None = None,
+    scores: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Judged:
     """Judge a manifest's pictures with the code that serves.
@@ -102,6 +105,8 @@ def judge(
         itself calls so. The bundle records the seed, the fraction and the sources.
     limit
         Judge at most so many pictures, spread evenly over the manifest.
+    scores
+        A file of answers: read in place of the pictures if it is there, else written.
     progress
         Called with the pictures done and their total.
 
@@ -110,7 +115,7 @@ def judge(
     BundleError
         If the bundle is not whole.
     ManifestError
-        If the manifest is wrong.
+        If the manifest or the file of scores is wrong.
     ConfigurationError
         If a split is asked for and the bundle does not record one, or no row is left.
     """
@@ -118,18 +123,50 @@ def judge(
     triager = Triager.load(bundle)
     rows = read_manifest(manifest)
     chosen = _chosen(rows, triager.bundle.manifest, split, limit)
-    answers = []
-    for done, row in enumerate(chosen, 1):
-        answers.append(_ask(triager, row))
-        progress(done, len(chosen))
+    answers = _answers(triager, chosen, manifest.parent, scores, progress)
     return Judged(
         manifest=triager.bundle.manifest,
         rows=rows,
-        answers=tuple(answers),
+        answers=answers,
         split=split,
         name=manifest.name,
         seconds=round(time.monotonic() - started, 1),
     )
+
+
+def judge_rows(
+    bundle: Path,
+    judged: Judged,
+    manifest: Path,
+    *,
+    scores: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Judged:
+    """Judge the films that were judged before with another bundle; as :func:`judge` otherwise."""
+    started = time.monotonic()
+    triager = Triager.load(bundle)
+    rows = [answer.row for answer in judged.answers]
+    answers = _answers(triager, rows, manifest.parent, scores, progress)
+    spent = round(time.monotonic() - started, 1)
+    return replace(judged, manifest=triager.bundle.manifest, answers=answers, seconds=spent)
+
+
+def _answers(
+    triager: Triager,
+    rows: Sequence[ManifestRow],
+    folder: Path,
+    scores: Path | None,
+    progress: Callable[[int, int], None],
+) -> tuple[Answer, ...]:
+    if scores is not None and scores.exists():
+        return read_scores(scores, triager.bundle.manifest, rows, folder)
+    answers = []
+    for done, row in enumerate(rows, 1):
+        answers.append(_ask(triager, row))
+        progress(done, len(rows))
+    if scores is not None:
+        write_scores(scores, triager.bundle.manifest, answers, folder)
+    return tuple(answers)
 
 
 def measure(
@@ -145,10 +182,16 @@ def measure(
         Bootstrap samples of patients for the intervals; 0 for none.
     progress
         Called with the labels done and their total.
+
+    Raises
+    ------
+    ManifestError
+        If a probability is no number; the message names the rows.
     """
     manifest, answers = judged.manifest, judged.answers
+    refuse_no_numbers(answers)
     findings = {finding.key: finding for finding in manifest.findings}
-    learnt = _learnt(manifest)
+    learnt = learnt_sources(manifest)
     crossed = {}
     if judged.split == "val" and learnt is not None:
         fitted = [answer for answer in answers if answer.row.source in learnt]
@@ -187,7 +230,7 @@ def measure(
     )
 
 
-def _learnt(bundle: BundleManifest) -> frozenset[str] | None:
+def learnt_sources(bundle: BundleManifest) -> frozenset[str] | None:
     """Return the sources that a bundle was trained on, None if it does not say."""
     named = bundle.training.get("sources")
     if named is None:
@@ -206,7 +249,7 @@ def _chosen(
                 f"the bundle {bundle.id} does not record how its patients were split; "
                 "evaluate without --split"
             )
-        learnt = _learnt(bundle)
+        learnt = learnt_sources(bundle)
 
         def side(row: ManifestRow) -> Split:
             own = side_of_row(row, seed, fraction)

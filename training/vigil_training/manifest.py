@@ -6,8 +6,9 @@ origin go together: a label that is not in a row's scope is unknown there, not n
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from vigil.errors import ManifestError
@@ -28,6 +29,8 @@ GATE_COLUMNS = ("path", "class", "source", "image_id")
 KNOWN_LABELS = frozenset({*LABELS, NO_FINDING, COVID_19})
 VIEWS = frozenset({"PA", "AP", "FRONTAL", "LATERAL", "UNKNOWN"})
 _SPLITS = frozenset({"", "train", "val", "test"})
+_SHOWN = 5
+_OWN_TABLE = "`vigil data import own` makes a manifest of a table of your own (docs/data.md)"
 
 
 @dataclass(frozen=True)
@@ -102,14 +105,28 @@ def read_manifest(path: Path) -> tuple[ManifestRow, ...]:
     ------
     ManifestError
         If a column or a file is missing, a label is unknown or positive outside its row's scope,
-        an age or a ratio is absurd, or a patient or picture stands in two splits. The message
-        names the row.
+        an age, a ratio or a box is absurd, or a patient or picture stands in two splits. The
+        message names the rows, at most five, and says what to do.
     """
-    rows = tuple(_chest_row(path, number, cells) for number, cells in _records(path, COLUMNS))
-    if not rows:
+    rows: list[ManifestRow] = []
+    wrong: list[str] = []
+    for number, cells in _records(path, COLUMNS):
+        try:
+            rows.append(_chest_row(path, number, cells))
+        except ManifestError as error:
+            wrong.append(str(error))
+    if not rows and not wrong:
         raise ManifestError(f"{path}: holds no rows")
-    _check_unique(path, rows)
-    return rows
+    wrong += _not_unique(path, rows)
+    if wrong:
+        raise ManifestError(several(wrong))
+    return tuple(rows)
+
+
+def several(errors: Sequence[str]) -> str:
+    """Return the first five of many sentences, a line each, and how many more there are."""
+    more = len(errors) - _SHOWN
+    return "\n".join([*errors[:_SHOWN], *([f"and {more} more rows"] if more > 0 else [])])
 
 
 def read_gate_manifest(path: Path) -> tuple[GateRow, ...]:
@@ -132,7 +149,10 @@ def _records(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[
             reader = csv.DictReader(file)
             missing = [name for name in required if name not in (reader.fieldnames or ())]
             if missing:
-                raise ManifestError(f"{path}: column missing: {', '.join(missing)}")
+                raise ManifestError(
+                    f"{path}: column missing: {', '.join(missing)}; found "
+                    f"{', '.join(reader.fieldnames or ()) or 'none'}. {_OWN_TABLE}"
+                )
             for cells in reader:
                 number = reader.line_num
                 if None in cells or None in cells.values():
@@ -142,8 +162,25 @@ def _records(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[
                 yield number, {name: value.strip() for name, value in cells.items()}
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise ManifestError(_not_utf8(path)) from error
+    except csv.Error as error:
         raise ManifestError(f"{path}: is not a CSV file in UTF-8: {error}") from error
+
+
+def _not_utf8(path: Path) -> str:
+    """Return which lines are in another encoding; a file may mix several."""
+    wrong = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError:
+            wrong.append(str(number))
+    more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+    return (
+        f"{path}: is not a CSV file in UTF-8: line {', '.join(wrong[:_SHOWN])}{more} of it cannot "
+        "be read so; save the table as CSV in UTF-8, and mend the names that a program mangled"
+    )
 
 
 def _chest_row(manifest: Path, number: int, cells: dict[str, str]) -> ManifestRow:
@@ -189,7 +226,7 @@ def _existing_file(where: str, folder: Path, name: str, column: str) -> Path:
         raise ManifestError(f"{where}: {column} is empty")
     path = folder / name
     if not path.is_file():
-        raise ManifestError(f"{where}: the file {name} is missing")
+        raise ManifestError(f"{where}: the file {name} is missing; fetch it, or take the row out")
     return path
 
 
@@ -197,7 +234,11 @@ def _labels(where: str, cell: str) -> frozenset[str]:
     labels = frozenset(part.strip() for part in cell.split("|") if part.strip())
     unknown = sorted(labels - KNOWN_LABELS)
     if unknown:
-        raise ManifestError(f"{where}: unknown label {unknown[0]}")
+        near = get_close_matches(unknown[0], KNOWN_LABELS, 1)
+        hint = (
+            f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(KNOWN_LABELS))}"
+        )
+        raise ManifestError(f"{where}: unknown label {unknown[0]}; {hint}")
     return labels
 
 
@@ -231,23 +272,34 @@ def _boxes(where: str, cell: str) -> tuple[Box, ...]:
         boxes = tuple(Box(b["label"], b["x"], b["y"], b["w"], b["h"]) for b in found)
     except (ValueError, TypeError, KeyError) as error:
         raise ManifestError(f"{where}: boxes are not a JSON list of label, x, y, w, h") from error
-    _labels(where, "|".join(box.label for box in boxes))
+    for box in boxes:
+        _labels(where, str(box.label))
+        sides = (box.x, box.y, box.width, box.height)
+        if not all(isinstance(side, int | float) and 0 <= side <= 1 for side in sides):
+            raise ManifestError(
+                f"{where}: a box of {box.label} is {sides}, expected x, y, w and h as parts of the "
+                "picture's width and height, 0 to 1"
+            )
+        if not box.width or not box.height:
+            raise ManifestError(f"{where}: a box of {box.label} is empty")
     return boxes
 
 
-def _check_unique(path: Path, rows: tuple[ManifestRow, ...]) -> None:
-    """Refuse a picture that is listed twice and a patient in two splits."""
+def _not_unique(path: Path, rows: Sequence[ManifestRow]) -> Iterator[str]:
+    """Yield what is wrong with a picture that is listed twice and a patient in two splits."""
     pictures: dict[Path, int] = {}
     splits: dict[tuple[str, str], tuple[str, int]] = {}
     for row in rows:
-        first = pictures.setdefault(row.path, row.number)
+        first = pictures.setdefault(row.path.resolve(), row.number)
         if first != row.number:
-            raise ManifestError(
-                f"{path}, row {row.number}: the picture already stands in row {first}"
+            yield (
+                f"{path}, row {row.number}: the picture already stands in row {first}; "
+                "keep one of the two"
             )
         split, number = splits.setdefault((row.source, row.patient_id), (row.split, row.number))
         if split != row.split:
-            raise ManifestError(
+            yield (
                 f"{path}, row {row.number}: patient {row.patient_id} is in split "
-                f"{row.split or '(none)'} here and in {split or '(none)'} in row {number}"
+                f"{row.split or '(none)'} here and in {split or '(none)'} in row {number}; "
+                "give all films of a patient one split"
             )

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigil.bundle import BundleManifest, FindingSpec
+from vigil.errors import ManifestError
 from vigil_training.calibrate import platt, probabilities
 from vigil_training.conformal import cross_conformal
 from vigil_training.figures import (
@@ -20,7 +21,7 @@ from vigil_training.figures import (
     PartFigures,
     Reliability,
 )
-from vigil_training.manifest import ManifestRow
+from vigil_training.manifest import ManifestRow, several
 from vigil_training.reliability import (
     brier_score,
     calibration_error_by_chance,
@@ -90,6 +91,19 @@ class Scores(NamedTuple):
     probability: Floats
     flagged: NDArray[np.bool_]
     patients: NDArray[np.str_]
+
+
+def refuse_no_numbers(answers: Sequence[Answer]) -> None:
+    """Raise ManifestError if a probability is no number; the message names the rows."""
+    broken = [
+        f"the probability of {label} of row {answer.row.number} is no number; look at the picture "
+        "with `vigil triage`, and leave it out or mend it"
+        for answer in answers
+        for label, probability in answer.probabilities.items()
+        if not np.isfinite(probability)
+    ]
+    if broken:
+        raise ManifestError(several(broken))
 
 
 def scores_of(label: str, answers: Sequence[Answer]) -> Scores:

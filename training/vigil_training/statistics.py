@@ -80,11 +80,11 @@ def patient_weights(patients: NDArray[np.str_], samples: int, seed: int = 0) -> 
     """Return (samples, n): how often each picture is in a bootstrap sample of whole patients."""
     _, member = np.unique(patients, return_inverse=True)
     people = int(member.max()) + 1 if member.size else 0
-    random = np.random.default_rng(seed)
-    counts = np.zeros((samples, people), np.float64)
-    for sample in range(samples):
-        counts[sample] = np.bincount(random.integers(people, size=people), minlength=people)
-    return counts[:, member]
+    drawn = np.random.default_rng(seed).integers(max(people, 1), size=(samples, people))
+    drawn += np.arange(samples)[:, np.newaxis] * people
+    counts = np.bincount(drawn.ravel(), minlength=samples * people).reshape(samples, people)
+    weights: Floats = counts.astype(np.float64)[:, member]
+    return weights
 
 
 def percentiles(values: Floats) -> Interval | None:
