@@ -140,5 +140,5 @@ def test_lines_in_another_encoding_are_named(write_manifest) -> None:
 def test_other_columns_are_named_beside_those_that_are_missing(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     path.write_text("file,patient\n1.png,a\n", encoding="utf-8")
-    with pytest.raises(ManifestError, match="column missing: path, source.*found file, patient"):
+    with pytest.raises(ManifestError, match=r"column missing: path, source.*found file, patient"):
         read_manifest(path)

@@ -15,7 +15,7 @@ from vigil_training.cli import register
 from vigil_training.report.checklists import checklists
 from vigil_training.report.page import SECTIONS
 
-_VOID = {"meta", "img", "line", "polyline", "polygon", "circle", "rect", "br"}
+_VOID = {"meta", "img", "line", "polyline", "polygon", "rect", "br"}
 
 
 class _Page(HTMLParser):

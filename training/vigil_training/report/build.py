@@ -120,9 +120,8 @@ def build_report(
     if drift_from is not None:
         with seconds.of("drift"), progress("comparing the two manifests") as show:
             evaluated = {row.path.resolve() for row in rows}
-            before = [
-                row for row in read_manifest(drift_from) if row.path.resolve() not in evaluated
-            ]
+            films = read_manifest(drift_from)
+            before = [row for row in films if row.path.resolve() not in evaluated]
             names = drift_from.name, manifest.name
             drift = measure_drift(names, before, rows, triager, show)
     inspected = _inspected(manifest, rows, judged.manifest)
