@@ -30,7 +30,9 @@ KNOWN_LABELS = frozenset({*LABELS, NO_FINDING, COVID_19})
 VIEWS = frozenset({"PA", "AP", "FRONTAL", "LATERAL", "UNKNOWN"})
 _SPLITS = frozenset({"", "train", "val", "test"})
 _SHOWN = 5
-_OWN_TABLE = "`vigil data import own` makes a manifest of a table of your own (docs/data.md)"
+_OWN_TABLE = (
+    "`vigil data import dicom` makes a manifest of a folder and table of your own (docs/data.md)"
+)
 
 
 @dataclass(frozen=True)
