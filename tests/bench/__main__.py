@@ -17,6 +17,7 @@ import pytest
 import vigil
 from tests.bench import (
     bench_growth,
+    bench_listeners,
     bench_load,
     bench_networks,
     bench_pace,
@@ -24,6 +25,7 @@ from tests.bench import (
     bench_picture,
     bench_receive,
     bench_start,
+    bench_worklist,
 )
 from tests.bench.report import CannotMeasure, machine
 from vigil.bundle import BundleError
@@ -39,6 +41,8 @@ PARTS = {
         bench_pace,
         bench_growth,
         bench_page,
+        bench_worklist,
+        bench_listeners,
     )
 }
 

@@ -27,6 +27,9 @@ export function become(account) {
 /** Whether the account may do something: `may("read_studies")`. */
 export const may = (permission) => me?.permissions.includes(permission) ?? false;
 
+/** The account's name, by which marks and readings are kept. */
+export const myName = () => me?.name ?? "";
+
 /** Draw the menu; nothing where nobody is signed in or there are no accounts. */
 export function drawAccountMenu(root, hasAccounts, signedOut) {
   root.replaceChildren();

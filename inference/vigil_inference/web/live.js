@@ -1,4 +1,5 @@
-// Live updates: the service says which study changed, the page asks for it.
+// Live updates: the service tells the rows of the worklist that changed; views that show more of a
+// study ask for it.
 
 import { ask } from "./dom.js";
 
@@ -13,13 +14,17 @@ export function listen(changed, connection) {
   let stopped = false;
   const open = () => {
     if (stopped) return;
-    source = new EventSource("/api/events");
+    source = new EventSource("/api/events?rows=true");
     source.addEventListener("hello", () => {
       retry = 1000;
       connection(true);
       changed(null); // whatever was missed while there was no connection
     });
-    source.addEventListener("study", (event) => changed(event.data));
+    source.addEventListener("rows", (event) => {
+      const detail = JSON.parse(event.data);
+      document.dispatchEvent(new CustomEvent("worklist-rows", { detail }));
+      for (const uid of [...detail.rows.map((row) => row.study_instance_uid), ...detail.gone]) changed(uid);
+    });
     source.addEventListener("resync", () => changed(null));
     source.addEventListener("error", () => {
       connection(false);

@@ -4,6 +4,7 @@ import { drawAccountMenu, whoIsSignedIn } from "./account.js";
 import { ask } from "./dom.js";
 import { chooseLanguage, currentLanguage, t, useLanguage } from "./i18n.js";
 import { listen } from "./live.js";
+import { beingRead } from "./marks.js";
 import { signInView } from "./sign_in.js";
 import { worklistView } from "./worklist.js";
 
@@ -18,10 +19,13 @@ let me = null; // who is signed in; where there are no accounts, everybody
 let endedBecause = ""; // the code of why whoever was signed in no longer is
 let stopListening = null;
 let view = null;
+let stopReading = null;
 let connected = null;
 
 function show() {
   view?.close();
+  stopReading?.();
+  stopReading = null;
   if (me === null || me.must_change_password) {
     content.replaceChildren();
     view = signInView(content, configuration, me, endedBecause, enter);
@@ -41,6 +45,7 @@ function show() {
     view = worklistView(content);
     setTimeout(() => fetchView(STUDY).catch(() => {}), 1500);
   }
+  if (study) stopReading = beingRead(decodeURIComponent(study[1]));
 }
 
 async function fetchView(path) {

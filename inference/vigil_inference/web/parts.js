@@ -19,6 +19,7 @@ export function chip(flag) {
   return make("span.chip", { "data-priority": flag.priority, title: explain(flag) },
     make("span", {}, finding(flag.label)),
     make("b", {}, percent(flag.probability)),
+    flag.uncertain && make("span.experimental", { title: t("uncertain_long") }, t("uncertain")),
     flag.experimental && make("span.experimental", { title: t("experimental_long") }, t("experimental")));
 }
 
