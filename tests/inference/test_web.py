@@ -172,11 +172,3 @@ def test_text_stands_out_as_wcag_aa_asks(theme: str) -> None:
         if contrast(colours[pair[0]], colours[pair[1]]) < 4.5
     }
     assert weak == {}
-
-
-def test_the_pages_own_code_is_small_enough_for_a_slow_line() -> None:
-    own = [path for path in WEB.rglob("*") if path.suffix in {".js", ".css", ".html", ".svg"}]
-    assert len(own) > 20
-    compressed = sum(len(gzip.compress(path.read_bytes(), 6)) for path in own)
-    words = max(len(gzip.compress(path.read_bytes(), 6)) for path in WEB.glob("i18n/*.json"))
-    assert compressed + 2 * words < 150_000

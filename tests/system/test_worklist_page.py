@@ -1,4 +1,4 @@
-"""The worklist as readers use it: search, live arrivals, two at once, lost connections, bad input."""
+"""The worklist as readers use it: search, arrivals, two at once, a lost connection, bad input."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,9 +28,9 @@ FILMS = (
 def films(phantom_file: Callable[..., Path]) -> list[Path]:
     return [
         phantom_file(
-            60 + number, kind, patient_name=name, AccessionNumber=f"2026-{number}",
-            StudyDescription="X-quang ngực thẳng", StudyDate="20261125", PatientID=f"MC{number:04d}",
-            **tags,
+            60 + number, kind, patient_name=name, PatientID=f"MC{number:04d}",
+            AccessionNumber=f"2026-{number}", StudyDescription="X-quang ngực thẳng",
+            StudyDate="20261125", **tags,
         )
         for number, (kind, name, tags) in enumerate(FILMS)
     ]  # fmt: skip
