@@ -4,6 +4,7 @@
 
     installation-id
     instances/…, results/…, previews/…      files as they lie in the data folder
+    bundles/…                               kept bundles, so that what is live can be loaded
     vigil.sqlite3                           the database as it stood before any of them was read
     manifest.json                           digests and sizes of all of them
 
@@ -28,7 +29,11 @@ DATABASE = "vigil.sqlite3"
 MANIFEST = "manifest.json"
 INSTALLATION = "installation-id"
 _FOLDERS = ("instances", "results", "previews")
-_NAME = re.compile(rf"^(?:{INSTALLATION}|(?:{'|'.join(_FOLDERS)})/[0-9a-f]{{2}}/[0-9A-Za-z._-]+)$")
+BUNDLES = "bundles"
+_NAME = re.compile(
+    rf"^(?:{INSTALLATION}|(?:{'|'.join(_FOLDERS)})/[0-9a-f]{{2}}/[0-9A-Za-z._-]+"
+    rf"|{BUNDLES}/(?:[0-9a-f]{{64}}/[0-9A-Za-z_][0-9A-Za-z._-]*|site-calibration-[0-9a-f]{{64}}\.json))$"
+)
 _HEAD_BYTES = 144
 
 

@@ -20,6 +20,7 @@ import vigil
 from vigil.errors import ConfigurationError, StorageError
 from vigil_inference.intake import errno_name, sync_folder
 from vigil_inference.operations.archive import (
+    BUNDLES,
     DATABASE,
     FORMAT,
     INSTALLATION,
@@ -28,6 +29,7 @@ from vigil_inference.operations.archive import (
     Manifest,
     Member,
     embedded_database,
+    is_member,
 )
 from vigil_inference.settings import Settings
 from vigil_inference.tables import State
@@ -141,9 +143,16 @@ def _write(
         for path in (data_dir / "previews").glob("??/*")
         if path.suffix != ".part"
     )
+    # Copies that are still being made, or belong to nobody, have names that no backup takes.
+    kept = sorted(
+        name
+        for path in (data_dir / BUNDLES).rglob("*")
+        if path.is_file() and is_member(name := path.relative_to(data_dir).as_posix())
+    )
     members: dict[str, Member] = {}
     missing: list[str] = []
-    total = len(wanted) + len(previews)
+    beside = [*previews, *kept]
+    total = len(wanted) + len(beside)
     with part.open("xb") as raw:
         os.fchmod(raw.fileno(), _OWNER_ONLY)
         with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -155,7 +164,7 @@ def _write(
                 if not (is_whole or item.is_removed or _was_removed_by_rule(database, copy, item)):
                     missing.append(item.path)
                 on_file(number + 1, total)
-            for number, name in enumerate(previews, len(wanted)):
+            for number, name in enumerate(beside, len(wanted)):
                 _add(tar, data_dir / name, name, members)  # one that went meanwhile is no loss
                 on_file(number + 1, total)
             _add(tar, copy, DATABASE, members)

@@ -55,6 +55,8 @@ def _warnings(status: ServiceStatus, limits: Limits) -> Iterator[str]:
             f"the disk has {size_text(disk.free_bytes)} left; at {size_text(disk.reserve_bytes)} "
             "pictures are refused"
         )
+    if status.shadow_problem:
+        yield f"the bundle in shadow does not read here: {status.shadow_problem}"
     work = status.database
     if work is None:
         return

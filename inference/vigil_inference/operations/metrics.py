@@ -31,6 +31,7 @@ from vigil_inference.operations.figures import (
     read_deliveries,
     read_queue,
 )
+from vigil_inference.promotion.figures import read_model_figures
 from vigil_inference.settings import Settings
 from vigil_inference.store import Store
 
@@ -179,10 +180,32 @@ DATABASE_UP = Described(
     "or is absent",
 )
 
+STAGE = Described(
+    "vigil_model_stage_info",
+    "gauge",
+    ("bundle", "digest", "stage"),
+    "installation",
+    "Always 1: which bundles the site's record has in shadow, under supervision or live",
+)
+SHADOW = Described(
+    "vigil_shadow_pictures_total",
+    "counter",
+    ("outcome",),
+    "installation",
+    "Pictures that were read in shadow, failed there, or were passed over since too many waited",
+)
+SHADOW_WAITING = Described(
+    "vigil_shadow_waiting_pictures",
+    "gauge",
+    (),
+    "installation",
+    "Pictures that wait to be read in shadow; 0 where nothing is in shadow",
+)
+
 METRICS = (
     RECEIVED, REFUSED, ASSOCIATIONS_REFUSED, ANALYSED, NOT_ANALYSED, FINDING_SECONDS,
-    DELIVERY_SECONDS, WAITING, WAITING_OLDEST, DELIVERIES, DELIVERY_OLDEST, NODES, READY, MODEL,
-    SOFTWARE, DISK_FREE, DISK_RESERVE, DATABASE_UP,
+    DELIVERY_SECONDS, WAITING, WAITING_OLDEST, DELIVERIES, DELIVERY_OLDEST, NODES, STAGE, SHADOW,
+    SHADOW_WAITING, READY, MODEL, SOFTWARE, DISK_FREE, DISK_RESERVE, DATABASE_UP,
 )  # fmt: skip
 
 _FINDING_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -324,6 +347,7 @@ class Metrics:
                 deliveries = read_deliveries(session, self._destinations, self._without_proof)
                 answered = answered_since(session, self._answers.since)
                 arrived = arrived_since(session, self._arrivals.since, self._without_proof)
+                models = read_model_figures(session)
             nodes = read_nodes(self._store, self._settings.lease_seconds)
         except (SQLAlchemyError, TimeoutError) as error:
             log.error("metrics_without_database", error=type(error).__name__)
@@ -351,6 +375,19 @@ class Metrics:
         for node in nodes:
             counts[node.kind, "alive" if node.is_alive else "silent"] += 1
         yield _gauge(NODES, counts)
+        at_work: dict[tuple[str, ...], float] = {
+            (e.bundle_id, e.digest, e.stage.value): 1 for e in models.at_work
+        }
+        yield _gauge(STAGE, at_work)
+        yield _counter(
+            SHADOW,
+            {
+                ("read",): models.read,
+                ("failed",): models.failed,
+                ("dropped",): models.dropped,
+            },
+        )
+        yield _gauge(SHADOW_WAITING, {(): models.backlog})
 
     def _count(self, answered: list[Answered], arrived: list[Arrived]) -> None:
         for answer in answered:

@@ -24,6 +24,7 @@ from vigil_inference.operations.figures import (
     read_queue,
 )
 from vigil_inference.operations.metrics import age_seconds
+from vigil_inference.promotion.figures import ModelFigures, read_model_figures
 from vigil_inference.service import Service
 
 _DAY = timedelta(days=1)
@@ -88,6 +89,24 @@ class NodeView(_View):
     problem: str = Field(description="Why it has no model; empty none.")
 
 
+class StageView(_View):
+    """A bundle that the site's record has at work."""
+
+    bundle_id: str
+    bundle_digest: str
+    stage: str = Field(description="`shadow`, `supervised` or `live`.")
+    since: datetime
+
+
+class ShadowView(_View):
+    """How far shadow work is, over all bundles that were ever in shadow."""
+
+    waiting: int = Field(description="Pictures for the bundle in shadow now.")
+    read: int
+    failed: int
+    dropped: int = Field(description="Passed over, since too many waited.")
+
+
 class DatabaseView(_View):
     """What all nodes that share the database have done and have to do."""
 
@@ -99,6 +118,8 @@ class DatabaseView(_View):
     nodes: tuple[NodeView, ...]
     results_not_built: int = Field(description="Studies whose results could not be built.")
     uid_conflicts: int = Field(description="Objects under whose UID other bytes came too.")
+    models: tuple[StageView, ...] = ()
+    shadow: ShadowView | None = Field(None, description="Null where nothing was in shadow.")
 
 
 class DiskView(_View):
@@ -121,6 +142,10 @@ class ServiceStatus(_View):
     model: ModelView | None = None
     doors: DoorsView | None = None
     disk: DiskView | None = None
+    shadow_problem: str = Field(
+        default="",
+        description="Why the bundle in shadow does not read at this node; empty: it does.",
+    )
     database: DatabaseView | None = Field(default=None, description="Null: no answer.")
     notice: str = vigil.RESEARCH_USE
 
@@ -157,6 +182,7 @@ def read_status(service: Service) -> ServiceStatus:
             refused=refused, associations_refused=service.intake.doors.associations_refused
         ),
         disk=_disk(settings.data_dir, settings.storage_reserve_bytes),
+        shadow_problem=service.shadow.problem,
         database=_database(service),
     )
 
@@ -176,6 +202,7 @@ def _database(service: Service) -> DatabaseView | None:
         nodes = read_nodes(service.store, settings.lease_seconds)
         with service.store.reading() as session:
             queue = read_queue(session)
+            models = read_model_figures(session)
             return DatabaseView(
                 last_day=_work(read_answers(session, now - _DAY)),
                 all_time=_work(read_answers(session)),
@@ -192,9 +219,27 @@ def _database(service: Service) -> DatabaseView | None:
                 nodes=tuple(_node(node) for node in nodes),
                 results_not_built=count_unbuilt(session),
                 uid_conflicts=count_conflicts(session),
+                models=tuple(
+                    StageView(
+                        bundle_id=entry.bundle_id,
+                        bundle_digest=entry.digest,
+                        stage=entry.stage.value,
+                        since=entry.since,
+                    )
+                    for entry in models.at_work
+                ),
+                shadow=_shadow(models),
             )
     except (SQLAlchemyError, TimeoutError):
         return None
+
+
+def _shadow(figures: ModelFigures) -> ShadowView | None:
+    if figures.shadow is None and not (figures.read or figures.failed or figures.dropped):
+        return None
+    return ShadowView(
+        waiting=figures.backlog, read=figures.read, failed=figures.failed, dropped=figures.dropped
+    )
 
 
 def _work(figures: AnswerFigures) -> WorkView:

@@ -10,7 +10,13 @@ from vigil import RESEARCH_USE
 from vigil.errors import VigilError
 from vigil_inference.delivery.states import DeliveryState
 from vigil_inference.operations.judgement import Judgement, Level, size_text
-from vigil_inference.operations.status import DatabaseView, NodeView, ServiceStatus, WorkView
+from vigil_inference.operations.status import (
+    DatabaseView,
+    NodeView,
+    ServiceStatus,
+    ShadowView,
+    WorkView,
+)
 from vigil_inference.settings import Settings
 from vigil_inference.terminal import waiting_text
 
@@ -145,7 +151,20 @@ def _work_rows(work: DatabaseView) -> list[tuple[str, str]]:
         ("all time", _work(work.all_time)),
         ("results not built", str(work.results_not_built)),
         ("UID conflicts", str(work.uid_conflicts)),
+        *(
+            (
+                f"bundle {one.stage}",
+                f"{one.bundle_id} {one.bundle_digest[:12]}, since {one.since:%Y-%m-%d %H:%M} UTC",
+            )
+            for one in work.models
+        ),
+        *([("shadow work", _shadow(work.shadow))] if work.shadow is not None else []),
     ]
+
+
+def _shadow(one: ShadowView) -> str:
+    text = f"{one.waiting} wait, {one.read} read, {one.failed} failed"
+    return f"{text}, {one.dropped} passed over" if one.dropped else text
 
 
 def _node(node: NodeView) -> str:

@@ -15,6 +15,7 @@ Module          What it holds
 ``pairs``       pictures that two bundles read
 ``comparison``  what the pairs say, as ``comparison_views`` words it
 ``page``        the comparison as a page
+``figures``     how far shadow work is
 ``views``       what the interface says
 ``api``         for programs
 ``cli``         for people

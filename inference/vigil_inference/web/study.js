@@ -198,6 +198,7 @@ function warnings(study, shown) {
   const said = [];
   if (study.identity_conflict) said.push(t("identity_conflict"));
   if (shown.conflicts) said.push(t("conflict", { n: shown.conflicts }));
+  if (shown.is_supervised) said.push(t("supervised"));
   const alerts = said.map((sentence) => make("p.alert", { role: "status" }, sentence));
   if (shown.removed_at) {
     const day = new Intl.DateTimeFormat(currentLanguage(), { dateStyle: "medium" });
