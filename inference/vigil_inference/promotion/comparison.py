@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vigil.triage import Priority
 from vigil_inference.promotion.comparison_views import (
     MOST_POINTS,
     MOST_STUDIES,
@@ -247,15 +248,17 @@ def _distance(one: "np.ndarray", other: "np.ndarray") -> float:
 
 def _study_moves(pairs: Sequence[PicturePair]) -> tuple[StudyMoves, StudyMoves]:
     """Return the studies that the candidate puts higher, and those that it puts lower."""
-    ranks: dict[str, tuple[int, int]] = {}
+    # What was not analysed stands among the routine: a refusal moves none of these.
+    last = Priority.ROUTINE.reading_order
+    places: dict[str, tuple[int, int]] = {}
     for pair in pairs:
-        before, after = ranks.get(pair.study_instance_uid, (0, 0))
-        ranks[pair.study_instance_uid] = (
-            max(before, RANK[pair.reference.priority]),
-            max(after, RANK[pair.candidate.priority]),
+        before, after = places.get(pair.study_instance_uid, (last, last))
+        places[pair.study_instance_uid] = (
+            min(before, pair.reference.priority.reading_order),
+            min(after, pair.candidate.priority.reading_order),
         )
-    up = [uid for uid, (before, after) in ranks.items() if after > before]
-    down = [uid for uid, (before, after) in ranks.items() if after < before]
+    up = [uid for uid, (before, after) in places.items() if after < before]
+    down = [uid for uid, (before, after) in places.items() if after > before]
     moved = [
         StudyMoves(studies=len(uids), study_instance_uids=tuple(uids[::-1][:MOST_STUDIES]))
         for uids in (up, down)

@@ -76,7 +76,8 @@ def test_priorities_cross_and_studies_that_would_move_are_named() -> None:
         ("ROUTINE", "ROUTINE"): 1,
         ("NOT_ANALYSED", "ROUTINE"): 1,
     }
-    assert found["raised"].study_instance_uids == ("1.2.3", "1.2.0")
+    # One that was refused and would be routine keeps its place.
+    assert found["raised"].study_instance_uids == ("1.2.0",)
     assert found["no_longer_raised"].study_instance_uids == ("1.2.1",)
     [refusal] = found["refusals"]
     assert (refusal.code, refusal.reference, refusal.candidate) == ("NOT_CHEST", 1, 0)
