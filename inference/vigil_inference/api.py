@@ -152,6 +152,7 @@ def get_configuration(service: Running) -> PageConfiguration:
         software_version=vigil.__version__,
         notice=vigil.RESEARCH_USE,
         accounts=settings.accounts,
+        oidc_name=settings.oidc_name if service.access.provider is not None else "",
     )
 
 

@@ -27,6 +27,7 @@ from vigil_inference import (
     picture_api,
 )
 from vigil_inference.access import api as access_api
+from vigil_inference.access import oidc_api
 from vigil_inference.access.account import OPEN
 from vigil_inference.access.gate import Gate
 from vigil_inference.audit import api as audit_api
@@ -176,6 +177,7 @@ def create_app(settings: Settings, service: Service | Opening | None = None) -> 
     app.add_middleware(Guard)
     app.include_router(operations_api.router)
     app.include_router(access_api.router)
+    app.include_router(oidc_api.router)
     app.include_router(audit_api.router)
     app.include_router(api.router)
     app.include_router(worklist_api.router)

@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, IPvAnyNetwork, ValidationError, model_validator
+from pydantic import Field, IPvAnyNetwork, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,6 +21,7 @@ from pydantic_settings import (
 from vigil.errors import ConfigurationError
 from vigil.processor import NetworkChoice
 from vigil.triage import Priority
+from vigil_inference.access.roles import Role
 from vigil_inference.database import normal_url
 from vigil_inference.delivery.destinations import AETitle as _AETitle
 from vigil_inference.delivery.destinations import DeliveryRule, Destination, check_routes
@@ -155,6 +156,24 @@ class Settings(BaseSettings):
     )
     session_hours: float = Field(
         12.0, gt=0, description="After how long a session ends, whatever its owner does."
+    )
+    oidc_issuer: str = Field(
+        "", description="Address of the OpenID provider where people sign in. Empty: none."
+    )
+    oidc_client_id: str = Field("", description="What this installation is called there.")
+    oidc_client_secret: SecretStr = Field(
+        SecretStr(""), description="Its secret there; better from the environment than from a file."
+    )
+    oidc_name: str = Field(
+        "OpenID", max_length=64, description="What the button on the sign-in page calls it."
+    )
+    oidc_scope: str = Field("openid profile email", description="What is asked of the provider.")
+    oidc_roles_claim: str = Field(
+        "roles", description="Which claim of the ID token names somebody's roles or groups."
+    )
+    oidc_roles: dict[str, list[Role]] = Field(
+        {},
+        description="Which roles here each of these means. Empty: they are called as here.",
     )
     dicomweb_trusted_addresses: list[IPvAnyNetwork] = Field(
         [],

@@ -282,3 +282,4 @@ class PageConfiguration(_View):
     software_version: str
     notice: str
     accounts: Literal["required", "off"] = Field(description="Whether people must sign in.")
+    oidc_name: str = Field(description="What the OpenID provider is called; empty: there is none.")

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from vigil_inference.access.accounts import AccountRecord, Accounts
 from vigil_inference.access.attempts import Attempts
+from vigil_inference.access.oidc import Provider
 from vigil_inference.access.passwords import check_new
 from vigil_inference.access.sessions import Sessions
 from vigil_inference.access.tokens import Tokens
@@ -24,6 +25,9 @@ class AccessDesk:
             timedelta(minutes=settings.session_idle_minutes),
             timedelta(hours=settings.session_hours),
         )
+        self.provider: Provider | None = None
+        if settings.oidc_issuer and settings.accounts != "off":
+            self.provider = Provider(settings, store, self.accounts)
 
     def sign_in(self, name: str, password: str, address: str) -> str | None:
         """Return a new session's secret, None if name and password do not belong together.

@@ -16,7 +16,7 @@ const THEME = "vigil-theme";
 let configuration = { site: "", language: "auto", heat_maps: true, accounts: "off" };
 const UNKNOWN = { name: "", roles: [], permissions: [], must_change_password: false }; // no answer yet
 let me = null; // who is signed in; where there are no accounts, everybody
-let endedBecause = ""; // the code of why whoever was signed in no longer is
+let endedBecause = new URLSearchParams(location.search).get("sign-in") ?? ""; // the code of why whoever was signed in no longer is
 let stopListening = null;
 let view = null;
 let stopReading = null;
@@ -55,7 +55,7 @@ async function fetchView(path) {
 /** Show what the account may see, now that there is one. */
 async function enter() {
   me = await whoIsSignedIn().catch(() => UNKNOWN);
-  endedBecause = "";
+  if (me !== null) endedBecause = "";
   stopListening?.();
   connected = null;
   if (me !== null && !me.must_change_password) {

@@ -49,6 +49,7 @@ export function signInView(root, configuration, me, reason, done) {
       make("h1", {}, t("sign_in")),
       configuration.site && make("p.site", {}, configuration.site),
       make("form.credentials", { onsubmit: submit }, nameLabel, passwordLabel, problem, make("div.buttons", {}, button)),
+      configuration.oidc_name && make("a.button", { href: "/api/oidc/sign-in" }, t("sign_in_with", { name: configuration.oidc_name })),
       make("p.quiet", {}, t("notice_long")));
     name.focus();
   };

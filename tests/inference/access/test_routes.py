@@ -79,6 +79,8 @@ def test_what_is_open_is_a_short_list() -> None:
         "/",
         "/agreement",
         "/api/configuration",
+        "/api/oidc/callback",
+        "/api/oidc/sign-in",
         "/api/session",
         "/assets",
         "/health",
