@@ -10,8 +10,8 @@ from tests.training.conftest import COLUMNS
 
 from vigil.bundle import load_bundle
 from vigil.localisation import HEAT_MAPS, read_localisation
+from vigil_training.heat_map_figures import HeatMapFigures
 from vigil_training.heat_maps import (
-    HeatMapFigures,
     measure_heat_maps,
     rank_correlation,
     structural_similarity,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vigil.preprocess import PreprocessingSpec, letterbox_of
+from vigil.radiograph import ImageDescription, Radiograph, Sampling
 from vigil_training.manifest import ManifestRow
 from vigil_training.outlines import dice, outline_agreement, outline_figures, ratio_figures
 
@@ -40,17 +41,24 @@ def test_an_outline_is_compared_in_the_picture_not_in_the_networks_square(tmp_pa
     square[box.top : box.top + box.height, box.left : box.left + box.width] = inside
     triager = SimpleNamespace(
         bundle=SimpleNamespace(preprocessing=PreprocessingSpec(size=size)),
-        predict=lambda pixels: SimpleNamespace(structures={"lungs": square, "heart": square}),
+        predict=lambda pixels, shape: SimpleNamespace(
+            structures={"lungs": square, "heart": square}
+        ),
     )
-    pixels = np.zeros((rows, columns), np.uint16)
+    # Read at half its size: the outline lies in the whole picture all the same.
+    radiograph = Radiograph(
+        pixels=np.zeros((rows // 2, columns // 2), np.uint16),
+        description=ImageDescription(file_format="dicom", rows=rows, columns=columns),
+        sampling=Sampling(rows=rows, columns=columns, step=2),
+    )
     row = _row(1, mask=tmp_path / "lungs.png")
-    found = outline_agreement(triager, pixels, row)
+    found = outline_agreement(triager, radiograph, row)
     assert set(found) == {"lungs"}  # nobody drew a heart
     assert found["lungs"] > 0.97
-    triager.predict = lambda pixels: SimpleNamespace(structures={"lungs": square[:, ::-1]})
-    assert outline_agreement(triager, pixels, row)["lungs"] < 0.5
-    triager.predict = lambda pixels: SimpleNamespace(structures={})
-    assert outline_agreement(triager, pixels, row) == {}
+    triager.predict = lambda pixels, shape: SimpleNamespace(structures={"lungs": square[:, ::-1]})
+    assert outline_agreement(triager, radiograph, row)["lungs"] < 0.5
+    triager.predict = lambda pixels, shape: SimpleNamespace(structures={})
+    assert outline_agreement(triager, radiograph, row) == {}
 
 
 def test_agreement_is_told_per_source_and_structure() -> None:

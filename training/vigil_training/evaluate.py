@@ -286,7 +286,7 @@ def _outlines(triager: Triager, row: ManifestRow, result: TriageResult) -> dict[
     has_masks = row.mask is not None or row.heart_mask is not None
     if not has_masks or result.code is not None or result.radiograph is None:
         return {}
-    return outline_agreement(triager, result.radiograph.pixels, row)
+    return outline_agreement(triager, result.radiograph, row)
 
 
 def _source_figures(

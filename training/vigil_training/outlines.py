@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vigil.image_file import image_format, read_image
 from vigil.preprocess import onto_picture
+from vigil.radiograph import Radiograph
 from vigil.triager import Triager
 from vigil_training.figures import OutlineFigures, RatioFigures
 from vigil_training.manifest import ManifestRow
@@ -24,14 +25,14 @@ def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 
 def outline_agreement(
-    triager: Triager, pixels: NDArray[np.uint16], row: ManifestRow
+    triager: Triager, radiograph: Radiograph, row: ManifestRow
 ) -> dict[str, float]:
     """Return structure to Dice's coefficient, for the masks that a row has.
 
     Parameters
     ----------
-    pixels
-        (rows, columns) uint16 display values as they were read, neither turned nor mirrored.
+    radiograph
+        The film as it was read, neither turned nor mirrored; it may be reduced.
 
     Returns
     -------
@@ -40,14 +41,14 @@ def outline_agreement(
     """
     spec = triager.bundle.preprocessing
     drawn = {"lungs": row.mask, "heart": row.heart_mask}
-    found = triager.predict(pixels).structures
+    found = triager.predict(radiograph.pixels, radiograph.shape).structures
     agreement = {}
     for name, path in drawn.items():
         file_format = None if path is None or name not in found else image_format(path)
         if path is None or file_format is None:
             continue
         mask = read_image(path, file_format).pixels > 0
-        map_ = onto_picture(found[name], pixels.shape[0], pixels.shape[1], spec)
+        map_ = onto_picture(found[name], *radiograph.shape, spec)
         enlarged = cv2.resize(map_, mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
         agreement[name] = dice(enlarged >= 0.5, mask)
     return agreement

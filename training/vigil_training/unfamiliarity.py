@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from vigil.bundle import UnfamiliaritySpec
 from vigil.errors import BundleError, ConfigurationError, ImageRefused
 from vigil.image_file import image_format, read_image
+from vigil.preprocess import least_side_of
 from vigil.reading import read_radiograph
 from vigil.triager import Triager
 from vigil_training.manifest import GateRow, ManifestRow
@@ -226,19 +227,25 @@ def measure_unfamiliarity(
     total = len(own) + len(foreign) + len(others)
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
 
-    def tell(group: str, kind: str, pixels: NDArray[np.uint16]) -> None:
-        distance = triager.predict(pixels).unfamiliarity
+    least = least_side_of(triager.bundle.preprocessing)
+
+    def tell(
+        group: str, kind: str, pixels: NDArray[np.uint16], shape: tuple[int, int] | None = None
+    ) -> None:
+        distance = triager.predict(pixels, shape).unfamiliarity
         if distance is not None:  # it is not: the manifest says that the graph tells it
             found[group, kind].append(distance)
 
     for place, row in enumerate(own):
-        pixels = read_radiograph(row.path).pixels
-        tell(_OWN, row.source, pixels)
+        film = read_radiograph(row.path, least=least)
+        tell(_OWN, row.source, film.pixels, film.shape)
         for manner in _MANNERS if place in changed else ():
-            tell("chest film", manner, _shown(pixels, manner))
+            shape = film.shape[::-1] if manner == "turned 90°" else film.shape
+            tell("chest film", manner, _shown(film.pixels, manner), shape)
         progress(place + 1, total)
     for place, row in enumerate(foreign, len(own)):
-        tell(_OTHER, row.source, read_radiograph(row.path).pixels)
+        film = read_radiograph(row.path, least=least)
+        tell(_OTHER, row.source, film.pixels, film.shape)
         progress(place + 1, total)
     for place, other in enumerate(others, len(own) + len(foreign)):
         pixels_of_other = _pixels(other.path)
