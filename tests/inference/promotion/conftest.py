@@ -54,6 +54,7 @@ class Site:
             "shadow_least_pictures": 3,
             "model_retry_seconds": 0.2,
             "lease_seconds": 2,
+            "accounts": "off",
         }
         self.nodes: list[Service] = []
 
