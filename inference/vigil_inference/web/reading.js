@@ -65,11 +65,12 @@ export function readingPanel(parent, first, viewer) {
   const raised = make("div");
   const others = make("div");
   const history = make("details.history");
+  const agreement = may("export_readings") && make("a.back", { href: "/agreement", "data-link": true }, t("agreement.title"));
   const form = make("div.reading-form", {}, rows, searchPlace, restLine,
     make("label", { for: "reading-note" }, t("reading.note")), note);
   const acts = make("div.acts", {}, sign, add, undoing, amend, raising);
   const element = make("section.reading", { "aria-labelledby": "reading-title" },
-    make("h2", { id: "reading-title" }, t("reading.title"), " ", status), alerts, raised, form, acts, others, history);
+    make("h2", { id: "reading-title" }, t("reading.title"), " ", status), alerts, raised, form, acts, others, history, agreement);
   parent.replaceChildren(element);
 
   const modelSays = (sop, label) => {

@@ -134,7 +134,8 @@ def test_what_was_signed_comes_into_training_as_it_was_signed(
     assert truths(again) == truths(exported)
     found = check([(to, again)], split_seed=0, validation_fraction=0.3)
     assert (found.leaks, found.findings) == (0, ())
-    assert set(found.sides) == {"train", "val"}
+    # Who is drawn for validation hangs on the pseudonyms, which each installation makes anew.
+    assert sum(found.sides.values()) == 6
 
 
 @pytest.mark.slow
