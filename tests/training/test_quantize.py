@@ -28,6 +28,7 @@ from vigil.errors import ConfigurationError
 from vigil.phantom import make_phantom
 from vigil.reference import INT8_TOLERANCE, ReferenceOutputs, check_reference_outputs
 from vigil.triager import Triager
+from vigil_training import quantization_figures as figures_module
 from vigil_training import quantize as module
 from vigil_training.calibrate import Operation
 from vigil_training.config import NetworkConfig
@@ -59,7 +60,7 @@ def _few_repetitions() -> Iterator[None]:
         patch.setattr(module, "_RANKING_FILMS", 2)
         patch.setattr(module, "_CORRUPTED_FILMS", 5)
         # Which of the two is the faster depends on the processor of the moment.
-        patch.setattr(module, "LEAST_SPEED_UP", 0.0)
+        patch.setattr(figures_module, "LEAST_SPEED_UP", 0.0)
         yield
 
 
@@ -124,10 +125,10 @@ def quantised(
     """The same with an 8-bit network: limits wide, for its network has learnt nothing."""
     folder = tmp_path_factory.mktemp("models") / "quantised"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "GREATEST_FALL", 2.0)
-        patch.setattr(module, "GREATEST_ECE_RISE", 1.0)
-        patch.setattr(module, "LEAST_AGREEMENT", 0.0)
-        patch.setattr(module, "LEAST_DICE", 0.0)
+        patch.setattr(figures_module, "GREATEST_FALL", 2.0)
+        patch.setattr(figures_module, "GREATEST_ECE_RISE", 1.0)
+        patch.setattr(figures_module, "LEAST_AGREEMENT", 0.0)
+        patch.setattr(figures_module, "LEAST_DICE", 0.0)
         figures = quantize(plain_bundle, data, to=folder)
     return folder, figures
 
@@ -221,7 +222,7 @@ def test_blocks_in_floating_point_bring_the_answers_nearer(
 def test_a_network_that_is_no_faster_where_it_should_be_is_refused(
     quantised: tuple[Path, QuantizationFigures], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LEAST_SPEED_UP", 1.1)
+    monkeypatch.setattr(figures_module, "LEAST_SPEED_UP", 1.1)
     made_for_it = {"processor": ("avx512_vnni",), "milliseconds_float": 7.0, "findings": ()}
     slow = quantised[1].model_copy(
         update={**made_for_it, "flags_agree": 1.0, "gate_agrees": {}, "dice": {},
@@ -237,7 +238,7 @@ def test_a_network_that_is_no_faster_where_it_should_be_is_refused(
 def test_what_the_patients_refuse_is_recorded_and_not_served(
     plain_bundle: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "GREATEST_ECE_RISE", -1.0)
+    monkeypatch.setattr(figures_module, "GREATEST_ECE_RISE", -1.0)
     # A few large blocks, so that few have to be tried.
     monkeypatch.setattr(module, "_BLOCK", re.compile(r".*?/(?:_blocks\.1?|decoder)"))
     folder = tmp_path / "refused"
