@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what this part may be told."""
     parser.add_argument("--page-runs", type=int, default=5, help="page: how often")
     parser.add_argument("--page-films", type=int, default=20, help="page: studies in the list")
+    parser.add_argument("--page-rows", type=int, default=2500, help="page: of each film")
     parser.add_argument("--page-dicom", type=Path, help="page: a folder of films of your own")
 
 
@@ -83,7 +84,8 @@ def _send(vigil: Vigil, folder: Path, options: argparse.Namespace) -> None:
     if options.page_dicom:
         paths = sorted(path for path in options.page_dicom.iterdir() if path.is_file())
     else:
-        made = Films(folder / "films", (2500, 2048)).write_many(folder / "sent", options.page_films)
+        size = options.page_rows, options.page_rows * 2048 // 2500
+        made = Films(folder / "films", size).write_many(folder / "sent", options.page_films)
         paths = [film.path for film in made]
     if not paths:
         raise CannotMeasure("there is no film to look at")

@@ -100,3 +100,15 @@ def test_a_part_that_is_not_known_is_named(
     with pytest.raises(SystemExit):
         bench.main()
     assert "speed: expected of picture" in capsys.readouterr().err
+
+
+def test_what_a_reader_waits_for_on_a_slow_line_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stand_in_bundle: Path
+) -> None:
+    parts = run(
+        monkeypatch, tmp_path / "b.json", "page", "--page-runs", "1", "--page-films", "2",
+        "--page-rows", "700", "--bundle", str(stand_in_bundle),
+    )  # fmt: skip
+    found = {name: part["median"] for name, part in parts["page"].items() if "all" in part}
+    assert 0 < found["first picture"] <= found["preview"] <= found["full depth"]
+    assert found["first row"] > 0

@@ -342,7 +342,7 @@ def test_a_number_says_what_it_is_by_mouse_by_focus_and_by_tap(site: Site, pages
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_a_study_has_no_serious_barrier(site: Site, pages: OpenPage, theme: str) -> None:
     page = opened(pages(theme=theme, language="fr"), site)
-    page.locator("details summary").click()
+    page.locator(".provenance summary").click()
     page.get_by_label("Poumons et cœur").check()
     assert violations(page) == []
     page.goto(f"{site.vigil.url}/model")
