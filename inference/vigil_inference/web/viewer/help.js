@@ -78,7 +78,7 @@ function helpDialog(groups) {
   const dialog = make("dialog.help", { "aria-labelledby": "help-title" },
     make("form", { method: "dialog" }, make("h2", { id: "help-title" }, t("keys")),
       make("button", { "aria-label": t("close") }, "×")),
-    make("div.help-groups", {}, groups.map(({ title, bindings }) => make("section", {}, make("h3", {}, t(title)),
+    make("div.help-groups", { tabindex: 0, role: "region", "aria-label": t("keys") }, groups.map(({ title, bindings }) => make("section", {}, make("h3", {}, t(title)),
       make("dl", {}, bindings.filter((one) => one.when?.() !== false).map(({ keys, shown, say }) => [
         make("dt", {}, (shown ?? keys).map((key) => make("kbd", {}, written(key)))), make("dd", {}, t(say)),
       ]))))));
