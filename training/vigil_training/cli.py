@@ -60,6 +60,18 @@ def train(
             help="Also tell an MLflow address, such as sqlite:///mlflow.db (extra [mlflow])."
         ),
     ] = None,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Take --steps steps, show where their time goes, and end."),
+    ] = False,
+    find_rate: Annotated[
+        bool,
+        typer.Option("--find-rate", help="Suggest a learning rate from --steps steps, and end."),
+    ] = False,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="For --profile [default: 20] and --find-rate [default: 100].", min=3),
+    ] = None,
 ) -> None:
     """Train a network; its checkpoints and log stay in the run's folder.
 
@@ -70,6 +82,25 @@ def train(
     run = load_config(config)
     folder = out or Path("runs") / run.name
     require_torch()
+    if profile and find_rate:
+        raise ConfigurationError("--profile and --find-rate are two commands: choose one")
+    if profile:
+        from vigil_training.step_profile import profile as take_profile
+
+        place = folder / "profile"
+        found = take_profile(run, _data_folder(data), place, steps or 20, cache)
+        typer.echo("\n".join(found.lines()))
+        typer.echo(f"{place}/trace.json opens in https://ui.perfetto.dev")
+        return
+    if find_rate:
+        from vigil_training.rate_finder import find_rate as test_rates
+
+        tested = test_rates(run, _data_folder(data), folder, steps or 100, cache)
+        typer.echo(
+            f"the loss falls most steeply at {tested.suggestion:.1e} (the run says "
+            f"{run.optimisation.learning_rate:.1e}); {folder}/learning-rate.png shows it"
+        )
+        return
     from vigil_training.train import train as run_training
 
     kept = run_training(
