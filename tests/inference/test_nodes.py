@@ -271,6 +271,7 @@ def test_pages_searches_and_figures_are_read_from_postgresql(
         dicom_host="127.0.0.1",
         dicom_port=0,
         storage_reserve_bytes=0,
+        accounts="off",
     )
     service = Service(settings, FakeModel())
     with serving(settings, service) as client:

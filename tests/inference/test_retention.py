@@ -113,6 +113,7 @@ def start_site(
             "storage_reserve_bytes": 0,
             "analysis_workers": 1,
             "result_quiet_seconds": 0,
+            "accounts": "off",
             "destinations": [
                 {"name": "archive", "kind": "folder", "path": there, "proof": proof},
                 {"name": "silent", "kind": "folder", "path": silent, "proof": "none"},

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from vigil.errors import VigilError
@@ -177,7 +177,7 @@ class ReadingBook:
                 statements=(*said, statement),
                 reading=fold((*said, statement)),
             )
-            first = moment_of_sign_off(readings)
+            first = moment_of_sign_off(readings, _last_picture_at(session, study))
             study.read_at, study.read_by = first if first is not None else (None, "")
             self._store.announce(session, study_instance_uid)
         return True
@@ -353,6 +353,11 @@ def _locked(session: Session, study_instance_uid: str) -> Study:
     if study is None:
         raise StudyUnknown("no study with this UID was received")
     return study
+
+
+def _last_picture_at(session: Session, study: Study) -> datetime:
+    last = select(func.max(Instance.received_at)).where(Instance.study_id == study.id)
+    return session.scalar(last) or study.received_at
 
 
 def _instance(session: Session, study: Study, sop_instance_uid: str) -> Instance:

@@ -190,11 +190,17 @@ def _of_finding(instance: Instance, found: FindingRecord, *, was_shown: bool) ->
     )
 
 
-def moment_of_sign_off(readings: dict[str, ReaderStatements]) -> tuple[datetime, str] | None:
-    """Return when a study was first signed, of the sign-offs that stand, and by whom."""
+def moment_of_sign_off(
+    readings: dict[str, ReaderStatements], last_picture_at: datetime
+) -> tuple[datetime, str] | None:
+    """Return when a study was first signed as it now is, of the sign-offs that stand, and by whom.
+
+    Who signed before its last picture came has not seen that one.
+    """
     signed = [
-        (reading.reading.editions[0].signed.said_at, reader)
+        (edition.signed.said_at, reader)
         for reader, reading in readings.items()
-        if reading.reading.editions
+        for edition in reading.reading.editions
+        if edition.signed.said_at >= last_picture_at
     ]
     return min(signed, default=None)

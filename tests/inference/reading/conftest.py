@@ -76,7 +76,8 @@ class Room:
     def receive(self, number: int, findings: dict[str, float | None] | None, **options: Any) -> str:
         """Add a study of one picture, analysed if findings are given; return its UID.
 
-        Its picture is ``{study}.1``. ``digest`` is the bundle's, ``patient_id`` the patient's.
+        Its picture is ``{study}.1``. ``digest`` is the bundle's, ``patient_id`` the patient's;
+        ``study`` and ``sop`` add a later picture to a study.
         """
         study = options.get("study", f"1.2.{number}")
         sop = options.get("sop", f"{study}.1")
@@ -90,7 +91,9 @@ class Room:
                 size_bytes=10,
                 door="C-STORE",
                 calling_ae_title="PACS",
-                received_at=datetime(2026, 11, 21, 8, number % 60, tzinfo=UTC),
+                received_at=options.get(
+                    "received_at", datetime(2026, 11, 21, 8, number % 60, tzinfo=UTC)
+                ),
             )
         )
         if findings is not None:

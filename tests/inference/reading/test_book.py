@@ -97,6 +97,17 @@ def test_a_second_reading_is_kept_apart_and_stands_when_the_first_is_undone(room
     assert room.study(study).read_at is None
 
 
+def test_who_signed_before_a_later_picture_came_has_not_read_the_study(room: Room) -> None:
+    study = room.receive(1, {"Effusion": 0.1})
+    room.sign(study)
+    room.receive(1, {"Effusion": 0.9}, study=study, sop=f"{study}.2", received_at=room.store.now())
+    assert room.study(study).read_at is None
+    room.say(study, "note", MINH, note="x")  # another's word must not bring the signature back
+    assert room.study(study).read_at is None
+    room.sign(study, MINH)
+    assert room.study(study).read_by == "minh"
+
+
 def test_what_is_said_after_signing_must_say_that_it_amends(room: Room) -> None:
     study = room.receive(1, {"Effusion": 0.8})
     room.sign(study)
