@@ -78,7 +78,13 @@ function hide() {
 document.addEventListener("pointerdown", (event) => {
   if (open && !open.note.contains(event.target) && !open.button.contains(event.target)) hide();
 });
-addEventListener("scroll", () => hide(), { passive: true, capture: true });
+// It stays by its number: what was reached by Tab is scrolled into view after the focus came.
+addEventListener("scroll", () => {
+  if (!open) return;
+  const at = open.button.getBoundingClientRect();
+  if (at.bottom < 0 || at.top > innerHeight) hide();
+  else place(open.button, open.note);
+}, { passive: true, capture: true });
 addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || !open) return;
   event.stopImmediatePropagation();
