@@ -1,4 +1,4 @@
-"""Makes the README's picture: ``python -m tests.system.worklist_picture``.
+"""Makes the README's pictures: ``python -m tests.system.worklist_picture``.
 
 Generated films and made-up names, judged by a stand-in bundle that knows only these.
 """
@@ -14,7 +14,7 @@ from tests.system.test_restart import Sender
 from vigil.phantom import make_phantom
 from vigil.phantom.dicom import write_dx
 
-PICTURE = PROJECT / "docs" / "images" / "worklist.png"
+IMAGES = PROJECT / "docs" / "images"
 _SITES = ("Bệnh viện huyện Mai Châu", "Trạm y tế xã Pù Bin", "Trạm y tế xã Vân Hồ")
 _FILMS = (
     ("normal", "Trần^Thị Bình"),
@@ -49,14 +49,22 @@ def main() -> None:
                 other = pages(height=900)
                 other.goto(vigil.url)
                 other.locator(".take").nth(1).click()
-                page = pages(height=900)
-                page.goto(vigil.url)
-                page.locator("#live.is-on").wait_for()
-                page.locator(".row").nth(len(films) - 1).wait_for()
-                page.wait_for_function(
-                    "[...document.querySelectorAll('.row img')].every((one) => one.complete)"
-                )
-                page.screenshot(path=PICTURE)
+                desk = pages(height=900)
+                phone = pages(language="vi", theme="light", width=390, height=844)
+                for page, image in ((desk, "worklist.png"), (phone, "phone.png")):
+                    page.goto(vigil.url)
+                    page.locator("#live.is-on").wait_for()
+                    page.locator(".row").nth(len(films) - 1).wait_for()
+                    if page is phone:
+                        # The film that was refused, and why: what a station's technician looks for.
+                        page.locator(
+                            ".row[data-priority=NOT_ANALYSED]"
+                        ).scroll_into_view_if_needed()
+                    page.wait_for_function(
+                        "[...document.querySelectorAll('.row img')].every((one) => one.complete)"
+                    )
+                    page.wait_for_timeout(500)  # complete is not yet painted
+                    page.screenshot(path=IMAGES / image)
         finally:
             vigil.stop()
 
