@@ -1,23 +1,39 @@
-// The page's languages. English is the fallback for a word that a dictionary lacks.
+// The page's languages. All dictionaries hold the same words; a test compares them.
 
 export const LANGUAGES = ["vi", "en", "fr"];
 const STORED = "vigil-language";
 
 let language = "en";
 let words = {};
-let fallback = {};
+const loaded = {}; // dictionaries on their way or here, by language
+
+function load(name) {
+  loaded[name] ??= fetch(`/assets/i18n/${name}.json`).then((answer) => answer.json()).catch((error) => {
+    delete loaded[name]; // the next attempt asks again
+    throw error;
+  });
+  return loaded[name];
+}
+
+function preferred(siteLanguage) {
+  const wanted = [localStorage.getItem(STORED), siteLanguage, ...navigator.languages];
+  const found = wanted.map((tag) => (tag || "").slice(0, 2)).find((tag) => LANGUAGES.includes(tag));
+  return found || "en";
+}
+
+/** Begin to fetch the words that will most likely be wanted, before the site's language is known. */
+export function expectLanguage() {
+  load(preferred("")).catch(() => {});
+}
 
 /** Choose a language: the reader's own choice, else the site's, else the browser's. */
 export async function chooseLanguage(siteLanguage) {
-  const wanted = [localStorage.getItem(STORED), siteLanguage, ...navigator.languages];
-  const found = wanted.map((tag) => (tag || "").slice(0, 2)).find((tag) => LANGUAGES.includes(tag));
-  await useLanguage(found || "en");
+  await useLanguage(preferred(siteLanguage));
 }
 
 /** Switch to a language and remember it if the reader asked for it. */
 export async function useLanguage(tag, remember = false) {
-  const load = async (name) => (await fetch(`/assets/i18n/${name}.json`)).json();
-  [words, fallback] = await Promise.all([load(tag), load("en")]);
+  words = await load(tag);
   language = tag;
   if (remember) localStorage.setItem(STORED, tag);
   document.documentElement.lang = tag;
@@ -30,7 +46,7 @@ export const currentLanguage = () => language;
 
 /** A word or sentence; `{name}` in it is replaced. An unknown key gives null with `optional`. */
 export function t(key, values = {}, optional = false) {
-  const text = words[key] ?? fallback[key];
+  const text = words[key];
   if (text === undefined) return optional ? null : key;
   return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }

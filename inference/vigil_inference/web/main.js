@@ -2,7 +2,7 @@
 
 import { drawAccountMenu, whoIsSignedIn } from "./account.js";
 import { ask } from "./dom.js";
-import { chooseLanguage, currentLanguage, t, useLanguage } from "./i18n.js";
+import { chooseLanguage, currentLanguage, expectLanguage, t, useLanguage } from "./i18n.js";
 import { listen } from "./live.js";
 import { beingRead } from "./marks.js";
 import { signInView } from "./sign_in.js";
@@ -28,7 +28,7 @@ function show() {
   stopReading = null;
   if (me === null || me.must_change_password) {
     content.replaceChildren();
-    view = signInView(content, configuration, me, endedBecause, enter);
+    view = signInView(content, configuration, me, endedBecause, () => enter());
     return;
   }
   const study = /^\/studies\/([^/]+)$/.exec(location.pathname);
@@ -53,8 +53,8 @@ async function fetchView(path) {
 }
 
 /** Show what the account may see, now that there is one. */
-async function enter() {
-  me = await whoIsSignedIn().catch(() => UNKNOWN);
+async function enter(asked = whoIsSignedIn().catch(() => UNKNOWN)) {
+  me = await asked;
   if (me !== null) endedBecause = "";
   stopListening?.();
   connected = null;
@@ -138,10 +138,12 @@ theme.addEventListener("change", () => {
   document.documentElement.dataset.theme = theme.value;
 });
 
+expectLanguage();
+const asked = whoIsSignedIn().catch(() => UNKNOWN); // at the same time: a line may be slow
 try {
   configuration = await ask("/api/configuration");
 } catch {
   // The live connection says below that there is no service.
 }
 await chooseLanguage(configuration.language);
-await enter();
+await enter(asked);
