@@ -12,7 +12,8 @@ from tests.system.test_restart import Sender
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = "<img src=x onerror=\"document.title='broken'\">"
+# Two signs of equality and no more: each begins another of a name's three component groups.
+SCRIPT = '<img src=x onerror="document.body.remove()">'
 FILMS = (
     ("effusion", "Nguyễn^Văn Ân", {"InstitutionName": "Bệnh viện huyện Mai Châu"}),
     ("normal", "Trần^Thị Bình", {"InstitutionName": "Trạm y tế xã Pù Bin"}),
@@ -64,7 +65,7 @@ def test_the_list_is_searched_and_filtered_by_keys_and_the_address_keeps_it(
 ) -> None:
     page = open_list(pages(), vigil)
     assert names(page) == listed(vigil)
-    assert page.title() != "broken"
+    assert page.locator("body").count() == 1
     assert any("<img" in name for name in names(page))
     page.keyboard.press("/")
     expect(page.locator("#search")).to_be_focused()
