@@ -5,8 +5,10 @@ import pytest
 
 from vigil.bundle import load_bundle, write_manifest
 from vigil.errors import ConfigurationError
+from vigil.triager import Triager
 from vigil_training.cross_site import SECTION, cross_site, sources_of
 from vigil_training.evaluate import evaluate
+from vigil_training.manifest import read_manifest
 from vigil_training.model_card import read_metrics, write_metrics, write_section
 
 
@@ -39,14 +41,26 @@ def test_a_bundle_is_judged_on_all_films_of_the_source_that_it_left_out(
     found = cross_site(load_bundle(own).manifest, [other], both_hospitals, samples=20)
     [row] = found.rows
     assert (row.label, row.trained_on, row.tested_on) == ("Effusion", ("phantom",), "elsewhere")
-    assert (row.n, row.positives) == (8, 4)
+    # All that its gate lets in: a network of a few steps may refuse one of them.
+    triager = Triager.load(other)
+    judged = [
+        film
+        for film in read_manifest(both_hospitals)
+        if film.source == "elsewhere" and triager.triage(film.path).status == "analysed"
+    ]
+    assert len(judged) >= 6
+    positives = sum("Effusion" in film.labels for film in judged)
+    assert (row.n, row.positives) == (len(judged), positives)
     assert (row.bundle, row.digest) == ("other", load_bundle(other).manifest.digest)
     metrics = evaluate(own, both_hospitals, samples=0)
     write_metrics(own / "metrics.json", metrics)
     write_section(own, SECTION, "Cross-site", found)
     assert read_metrics(own / "metrics.json").sections[SECTION].title == "Cross-site"
     card = (own / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert f"| Effusion | phantom (`other`) | elsewhere | 8 | 4 | {row.auroc:.3f}" in card
+    assert (
+        f"| Effusion | phantom (`other`) | elsewhere | {row.n} | {row.positives} | {row.auroc:.3f}"
+        in card
+    )
 
 
 def test_a_bundle_that_left_nothing_out_is_refused(
