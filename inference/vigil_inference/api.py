@@ -15,6 +15,7 @@ from vigil_inference.access.stream import while_signed_in
 from vigil_inference.case_level import is_case_level, study_at_case_level
 from vigil_inference.events import RowsReady, StudyChanged
 from vigil_inference.service import Service
+from vigil_inference.store import StudyUnknown
 from vigil_inference.study_results import StudyObject, read_study_objects
 from vigil_inference.views import (
     PageConfiguration,
@@ -69,7 +70,7 @@ def get_study(service: Running, study_instance_uid: str) -> StudyDetail:
         targets=service.settings.reading_targets,
     )
     if study is None:
-        raise NotFound("STUDY_UNKNOWN", "no study with this UID was received")
+        raise StudyUnknown
     return study_at_case_level(study) if is_case_level(service.settings) else study
 
 
@@ -159,5 +160,5 @@ def get_configuration(service: Running) -> PageConfiguration:
 def _results(service: Service, study_instance_uid: str) -> tuple[StudyObject, ...]:
     status = service.analysis.status
     if read_study(service.store, status, study_instance_uid, heat_maps=False) is None:
-        raise NotFound("STUDY_UNKNOWN", "no study with this UID was received")
+        raise StudyUnknown
     return read_study_objects(service.store, service.pictures, service.settings, study_instance_uid)

@@ -20,6 +20,7 @@ from vigil_inference.pictures import encode_jpeg, encode_png, fitted_size, rende
 from vigil_inference.presentations import describe_depth, read_presentation
 from vigil_inference.records import AnalysisRecord, FindingRecord
 from vigil_inference.service import Service
+from vigil_inference.store import StudyUnknown
 from vigil_inference.tables import Instance, Study
 from vigil_inference.views import Problem
 
@@ -119,7 +120,7 @@ def get_other_studies(service: Running, study_instance_uid: str) -> OtherStudies
     """Return the studies under the same patient ID and issuer; differing names are said."""
     others = read_other_studies(service.store, study_instance_uid)
     if others is None:
-        raise NotFound("STUDY_UNKNOWN", "no study with this UID was received")
+        raise StudyUnknown
     return others
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import case, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from vigil.errors import RefusalCode
+from vigil.errors import RefusalCode, VigilError
 from vigil.triage import Priority
 from vigil_inference.database import (
     BUSY_TIMEOUT_SECONDS,
@@ -36,6 +36,16 @@ from vigil_inference.tables import RANK, Instance, State, Study, StudyFinding
 CHANNEL = "vigil"
 """By which PostgreSQL tells the other nodes what changed: ``NODE WORD STUDY``."""
 _MOST_COLLISIONS = 3
+
+
+class StudyUnknown(VigilError):
+    """No study with this UID was received."""
+
+    code = "STUDY_UNKNOWN"
+    http_status = 404
+
+    def __init__(self) -> None:
+        super().__init__("no study with this UID was received")
 
 
 class Outcome(StrEnum):

@@ -8,9 +8,9 @@ from tests.inference.conftest import MakeFile
 from tests.inference.test_worklist_filters import add
 from vigil.triage import Priority
 from vigil_inference.service import Service
-from vigil_inference.store import Store
+from vigil_inference.store import Store, StudyUnknown
 from vigil_inference.tables import Study
-from vigil_inference.worklist.marks import MarkedByOther, Marks, Reader, StudyUnknown
+from vigil_inference.worklist.marks import MarkedByOther, Marks, Reader
 
 HANH, MINH = Reader("hanh", "BS. Hạnh"), Reader("minh", "BS. Minh")
 

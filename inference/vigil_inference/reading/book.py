@@ -32,15 +32,8 @@ from vigil_inference.reading.statements import (
 )
 from vigil_inference.reading.tables import PriorityRaise, StatementRow
 from vigil_inference.reading.vocabulary import VOCABULARY
-from vigil_inference.store import Store, raise_priority
+from vigil_inference.store import Store, StudyUnknown, raise_priority
 from vigil_inference.tables import RANK, Instance, Study
-
-
-class StudyUnknown(VigilError):
-    """No study with this UID was received."""
-
-    code = "STUDY_UNKNOWN"
-    http_status = 404
 
 
 class StatementInvalid(VigilError):
@@ -126,7 +119,7 @@ class ReadingBook:
                 select(Study.id).where(Study.study_instance_uid == study_instance_uid)
             )
             if study_id is None:
-                raise StudyUnknown("no study with this UID was received")
+                raise StudyUnknown
             return StudyReadings(
                 read_statements(session, study_id), raises_of(session, [study_id])[study_id]
             )
@@ -351,7 +344,7 @@ def _locked(session: Session, study_instance_uid: str) -> Study:
         select(Study).where(Study.study_instance_uid == study_instance_uid).with_for_update()
     ).one_or_none()
     if study is None:
-        raise StudyUnknown("no study with this UID was received")
+        raise StudyUnknown
     return study
 
 

@@ -11,17 +11,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from vigil.errors import VigilError
-from vigil_inference.store import Store
+from vigil_inference.store import Store, StudyUnknown
 from vigil_inference.tables import Study
 
 BEING_READ_SECONDS = 120.0
-
-
-class StudyUnknown(VigilError):
-    """No study with this UID was received."""
-
-    code = "STUDY_UNKNOWN"
-    http_status = 404
 
 
 class MarkedByOther(VigilError):
@@ -107,7 +100,7 @@ def _locked(session: Session, study_instance_uid: str) -> Study:
         select(Study).where(Study.study_instance_uid == study_instance_uid).with_for_update()
     ).one_or_none()
     if study is None:
-        raise StudyUnknown("no study with this UID was received")
+        raise StudyUnknown
     return study
 
 

@@ -17,12 +17,11 @@ from vigil_inference.reading.book import (
     ReadingChanged,
     ReadingSigned,
     StatementInvalid,
-    StudyUnknown,
 )
 from vigil_inference.reading.records import NewStatement
 from vigil_inference.reading.statements import Standing
 from vigil_inference.reading.tables import StatementRow
-from vigil_inference.store import Store
+from vigil_inference.store import Store, StudyUnknown
 from vigil_inference.tables import RANK, Instance
 
 
