@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 from tests.inference.conftest import FakeModel, MakeFile, Until, make_dataset, serving
-from vigil_inference.operations.metrics import METRICS
+from vigil_inference.operations.metric_names import METRICS
 from vigil_inference.sender import send
 from vigil_inference.service import Service
 from vigil_inference.settings import Settings

@@ -167,7 +167,7 @@ def _measure_heat_maps(
 ) -> None:
     require_torch()
     from vigil.localisation import HEAT_MAPS
-    from vigil_training.heat_maps import measure_heat_maps
+    from vigil_training.heat_maps.measure import measure_heat_maps
     from vigil_training.manifest import read_manifest
     from vigil_training.model_card import write_section
 

@@ -10,14 +10,11 @@ from tests.training.conftest import COLUMNS
 
 from vigil.bundle import load_bundle
 from vigil.localisation import HEAT_MAPS, read_localisation
-from vigil_training.heat_map_figures import HeatMapFigures
-from vigil_training.heat_maps import (
-    measure_heat_maps,
-    rank_correlation,
-    structural_similarity,
-)
+from vigil_training.heat_maps.figures import HeatMapFigures
+from vigil_training.heat_maps.measure import measure_heat_maps
+from vigil_training.heat_maps.shuffled_weights import STAGES
+from vigil_training.heat_maps.shuffles import rank_correlation, structural_similarity
 from vigil_training.manifest import read_manifest
-from vigil_training.shuffled_weights import STAGES
 
 CELLS = [(row, column) for row in range(1, 4) for column in range(4)]
 

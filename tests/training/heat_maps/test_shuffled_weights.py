@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from vigil.errors import BundleError
-from vigil_training.shuffled_weights import STAGES, MapNetwork, shuffled_networks
+from vigil_training.heat_maps.shuffled_weights import STAGES, MapNetwork, shuffled_networks
 
 SHAPES = {
     "first": (6, 1, 3, 3),

@@ -1,13 +1,15 @@
 """What is measured of heat maps, and how a model card says it."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from vigil.localisation import Localisation
 from vigil_training.figures import Figures
 
-HELD_OUT, LEARNT = "took no part in the training", "their pictures were learnt from"
+HELD_OUT: Final = "took no part in the training"
+LEARNT: Final = "their pictures were learnt from"
 Interval = tuple[float, float] | None
+BoxGroup = Literal["took no part in the training", "their pictures were learnt from"]
 
 
 class OrganFigures(Figures):
@@ -60,7 +62,7 @@ class PointerFigures(Figures):
 class BoxFigures(Figures):
     """Maps against the boxes of radiologists, the maps' own row first, then what knows less."""
 
-    group: Literal["took no part in the training", "their pictures were learnt from"]
+    group: BoxGroup
     films: int
     without_map: int
     flagged: int
