@@ -4,6 +4,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -13,7 +14,7 @@ from tests.postgresql import new_database
 from tests.system.peers import HOST, VIGIL, Program, Vigil, wait_until
 from tests.system.test_restart import Sender
 
-LEASE_SECONDS = 3
+LEASE_SECONDS = 5
 
 
 class Site:
@@ -53,23 +54,27 @@ class Site:
         found = self.ask(f"SELECT id FROM nodes WHERE process_id = {program.process.pid}")
         return str(found[0][0]) if found else None
 
+    @contextmanager
+    def no_finding_is_written(self) -> Iterator[None]:
+        """Keep every node waiting where it writes a finding, as an index that is built does."""
+        with psycopg.connect(self.database) as connection:
+            connection.execute("LOCK TABLE study_findings IN SHARE MODE")
+            yield
+
     def kill_in_mid_work(self, program: Program) -> list[str]:
-        """Kill a node while it analyses a picture; return which ones it held."""
+        """Kill a node while pictures are in its hands; return which ones."""
         node = wait_until(lambda: self.node_of(program), "the node has told of itself")
         held = (
             "SELECT sop_instance_uid FROM instances "
             f"WHERE state = 'received' AND owner LIKE '{node}%'"
         )
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            program.process.send_signal(signal.SIGSTOP)
-            time.sleep(0.05)  # what it had asked the database for is done now
-            if found := self.ask(held):
-                program.stop(signal.SIGKILL)
-                return [str(row[0]) for row in found]
-            program.process.send_signal(signal.SIGCONT)
-            time.sleep(0.01)
-        pytest.fail("the node was never seen at work")
+        wait_until(lambda: self.ask(held), "the node has pictures in work")
+        program.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.05)  # what it had asked the database for is done now
+        found = self.ask(held)
+        program.stop(signal.SIGKILL)
+        assert found, "what it holds cannot be finished while no finding is written"
+        return [str(row[0]) for row in found]
 
 
 @pytest.fixture
@@ -92,9 +97,10 @@ def test_what_a_killed_node_had_in_work_is_answered_and_delivered_once_by_anothe
     program = door.program if victim == "serve" else other
     assert isinstance(program, Program)
     wait_until(lambda: len(site.ask("SELECT 1 FROM nodes WHERE problem = ''")) == 2, "both work")
-    paths = [phantom_file(seed, size=(2048, 2048)) for seed in range(10)]
-    sender = Sender(door.dicom_port, paths)
-    held = site.kill_in_mid_work(program)
+    paths = [phantom_file(seed, "effusion", size=(1024, 1024)) for seed in range(10)]
+    with site.no_finding_is_written():
+        sender = Sender(door.dicom_port, paths)
+        held = site.kill_in_mid_work(program)
     killed_at = time.monotonic()
     acknowledged = sender.wait()
     assert set(held) <= {str(row[0]) for row in site.ask("SELECT sop_instance_uid FROM instances")}
