@@ -33,10 +33,11 @@ def number(value: float | None, places: int = 3) -> str:
 def with_interval(
     value: float | None, interval: tuple[float, float] | None, places: int = 3
 ) -> str:
-    """Return ``0.888 (0.833–0.935)``."""
+    """Return ``0.888 (0.833–0.935)``, and ``0.010 (-0.020 to 0.040)`` where a bound is negative."""
     if value is None or interval is None:
         return number(value, places)
-    return f"{value:.{places}f} ({interval[0]:.{places}f}–{interval[1]:.{places}f})"
+    dash = "–" if min(interval) >= 0 else " to "
+    return f"{value:.{places}f} ({interval[0]:.{places}f}{dash}{interval[1]:.{places}f})"
 
 
 def _of(row: Merits, name: Measure, places: int = 2) -> str:

@@ -87,6 +87,7 @@ def judge(
     manifest: Path,
     *,
     split: Split = "all",
+    labels: Sequence[str] = (),
     limit: int | None = None,
     scores: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -103,6 +104,9 @@ def judge(
         ``val`` keeps the patients that the bundle's own split held out of training, and all of a
         source that it was not trained on; ``train`` the others; ``test`` those that the manifest
         itself calls so. The bundle records the seed, the fraction and the sources.
+    labels
+        Judge only pictures that have one of these findings in scope, named by label or by key;
+        empty takes all.
     limit
         Judge at most so many pictures, spread evenly over the manifest.
     scores
@@ -122,7 +126,7 @@ def judge(
     started = time.monotonic()
     triager = Triager.load(bundle)
     rows = read_manifest(manifest)
-    chosen = _chosen(rows, triager.bundle.manifest, split, limit)
+    chosen = _chosen(rows, triager.bundle.manifest, split, labels, limit)
     answers = _answers(triager, chosen, manifest.parent, scores, progress)
     return Judged(
         manifest=triager.bundle.manifest,
@@ -239,9 +243,16 @@ def learnt_sources(bundle: BundleManifest) -> frozenset[str] | None:
 
 
 def _chosen(
-    rows: Sequence[ManifestRow], bundle: BundleManifest, split: Split, limit: int | None
+    rows: Sequence[ManifestRow],
+    bundle: BundleManifest,
+    split: Split,
+    labels: Sequence[str],
+    limit: int | None,
 ) -> list[ManifestRow]:
     kept = list(rows)
+    named = {f.label for f in bundle.findings if f.label in labels or f.key in labels}
+    if named:
+        kept = [row for row in kept if row.label_scope & named]
     if split != "all":
         seed, fraction = (bundle.training.get(key) for key in ("split_seed", "validation_fraction"))
         if not isinstance(seed, int) or not isinstance(fraction, float):
@@ -260,7 +271,8 @@ def _chosen(
     if limit is not None and limit < len(kept):
         kept = [kept[i] for i in np.linspace(0, len(kept) - 1, limit).round().astype(int)]
     if not kept:
-        raise ConfigurationError("the manifest holds no row to evaluate in this split")
+        of = f" with {' or '.join(sorted(named))} in label_scope" if named else ""
+        raise ConfigurationError(f"the manifest holds no row{of} to evaluate in split {split}")
     return kept
 
 

@@ -90,8 +90,9 @@ class LabelFigures(Merits):
     """How one label does on one source.
 
     ``refused`` and ``withheld`` say how many more films have the label in scope but got no
-    probability. ``cross_fitted`` is the reliability of the same calibration fitted on other
-    patients, where these patients fitted the shipped one.
+    probability. ``keys`` are the bundle's findings that gave one. ``cross_fitted`` is the
+    reliability of the same calibration fitted on other patients, where these patients fitted the
+    shipped one.
     """
 
     refused: int
@@ -100,6 +101,7 @@ class LabelFigures(Merits):
     cross_fitted: Reliability | None = None
     bins: tuple[Bin, ...] = ()
     certainty: Certainty | None = None
+    keys: tuple[str, ...] = ()
 
 
 class PartFigures(Merits):

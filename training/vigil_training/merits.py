@@ -222,6 +222,7 @@ def label_figures(
         cross_fitted=reliability(scores, again, samples) if whole else None,
         bins=_bins(scores) if enough else (),
         certainty=_certainty(label, said, scores, findings, others if whole else []),
+        keys=tuple(sorted({answer.keys[label] for answer in said})),
     )
 
 

@@ -1,4 +1,4 @@
-"""Shows how far a long command has come, on a terminal only."""
+"""What commands print on, and how far a long one has come."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,6 +7,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+
+
+def plain_console() -> "Console":
+    """Return standard output, on which ``Pneumonia:child`` stays what it is, and no picture."""
+    from rich.console import Console
+
+    return Console(highlight=False, emoji=False, markup=False)
+
+
+def say(console: "Console", line: str, style: str | None = None) -> None:
+    """Print a sentence: a terminal breaks it between words, a file keeps it on one line."""
+    console.print(line, style=style, soft_wrap=not console.is_terminal)
 
 
 @contextmanager

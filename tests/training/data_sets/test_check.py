@@ -77,7 +77,7 @@ def test_a_broken_picture_is_named_and_costs_no_other(tmp_path: Path) -> None:
     films[1].path.write_bytes(b"no picture")
     found = _check(tmp_path, films)
     assert found.leaks == 0
-    assert "1 pictures cannot be read (FILE_UNREADABLE" in _said(found, leak=False)
+    assert "pictures that cannot be read: 1 (FILE_UNREADABLE" in _said(found, leak=False)
 
 
 def test_a_split_that_is_fixed_for_some_rows_only_is_a_leak(tmp_path: Path) -> None:

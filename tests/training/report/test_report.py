@@ -131,7 +131,7 @@ def test_a_small_site_and_a_label_that_nobody_knows_are_cautions_with_rows(
     strange = cautions["the label Mass is in scope, but the bundle has no finding for it"]
     assert strange["count"] == 24
     (hidden,) = [row for row in found["withheld"] if row["source"] == "<b>small</b>"]
-    assert "1 patients with it and 1 patients without it" in hidden["reason"]
+    assert "1 patient with it and 1 patient without it" in hidden["reason"]
     (row,) = [r for r in found["results"] if r["source"] == "<b>small</b>"]
     assert (row["auroc"], row["sensitivity"], row["n"]) == (None, None, 2)
     assert found["not_measured"] == ["Cardiomegaly"]
@@ -172,13 +172,18 @@ def test_against_and_drift_without_a_report_are_refused(
 
 
 def test_every_item_of_both_guidelines_stands_once_and_points_to_a_section() -> None:
-    claim, tripod = checklists(frozenset({"external", "failures"}))
+    claim, tripod = checklists(frozenset({"external", "failures", "others", "maps"}))
     assert [item.number for item in claim.items] == [str(n) for n in range(1, 45)]
     assert len(tripod.items) == len({item.number for item in tripod.items}) == 52
     anchors = {entry.anchor for entry in SECTIONS}
     for item in (*claim.items, *tripod.items):
         assert (item.where in anchors) is (item.answer != "not here")
         assert item.note or item.answer == "here"
+    # In the first edition of CLAIM 42 items were numbered; one of them is no more.
+    before = [item.number if item.earlier is None else item.earlier for item in claim.items]
+    assert sorted(filter(None, before), key=int) == [str(n) for n in range(1, 43) if n != 11]
+    assert [item.number for item in claim.items if item.earlier == ""] == ["13", "32", "43"]
+    assert all(item.earlier is None for item in tripod.items)
     without = checklists(frozenset())[0].items[32]
     assert (without.answer, without.where) == ("not here", "")
     assert "was evaluated: add one" in without.note

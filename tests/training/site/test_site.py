@@ -16,6 +16,7 @@ from vigil_training.evaluate import Judged
 from vigil_training.manifest import ManifestRow
 from vigil_training.merits import Answer
 from vigil_training.site.calibration import SiteGoals, calibrate_site
+from vigil_training.site.cli import _USED
 from vigil_training.site.compare import compare_bundles
 from vigil_training.site.films import site_films
 from vigil_training.site.sample_size import certainty_of, half_width, positives_needed
@@ -283,10 +284,12 @@ def test_the_commands_calibrate_compare_write_and_draw(
     result = CliRunner().invoke(
         app,
         ["calibrate", "compare", "--manifest", str(phantom_manifest), "--bundle",
-         str(stand_in_bundle), "--with", str(stand_in_bundle), "--json", str(figures)],
+         str(stand_in_bundle), "--with", str(stand_in_bundle), "--json", str(figures),
+         "--plots", str(plots / "two")],
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "these films" in result.output
+    assert all(f"{name} " in result.output for name in _USED)
+    assert (plots / "two" / "Effusion.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads(figures.read_text(encoding="utf-8"))["findings"][0]["key"] == "Effusion"
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vigil.errors import ConfigurationError
-from vigil_training.progress import progress
+from vigil_training.progress import plain_console, progress, say
 
 if TYPE_CHECKING:
     from vigil_training.data_sets.check import Checked
@@ -177,14 +177,13 @@ def _places(where: list[str]) -> str:
 
 
 def _print_inspection(found: "Inspection") -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = plain_console()
     console.print(f"{found.manifest}: {found.films} films of {found.patients} patients")
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column("source", no_wrap=True)
-    for name in ("films", "patients", "age", "unknown", "lettered"):
+    for name in ("films", "patients", "median\nage", "age\nunknown", "lettered"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ("views", "splits"):
         table.add_column(name, overflow="fold")
@@ -196,26 +195,29 @@ def _print_inspection(found: "Inspection") -> None:
             _counted(one.splits),
         )  # fmt: skip
     console.print(table)
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in ("label", "source"):
+        table.add_column(name, no_wrap=True)
+    for name in ("positive", "negative", "unknown", "patients\nwith it"):
+        table.add_column(name, justify="right", no_wrap=True)
     for label in found.labels:
-        console.print(
-            f"  {label.label:20} {label.source:12} positive {label.positive:6} "
-            f"({label.positive_patients} patients), negative {label.negative:6}, unknown "
-            f"{label.unknown:6}"
-        )
+        numbers = (label.positive, label.negative, label.unknown, label.positive_patients)
+        table.add_row(label.label, label.source, *map(str, numbers))
+    console.print(table)
     if found.copies is not None:
-        console.print(f"{found.copies} pairs of pictures are the same film")
+        console.print(f"pairs of pictures that are the same film: {found.copies}")
     if found.broken:
-        console.print(f"{found.broken} pictures cannot be read")
+        console.print(f"pictures that cannot be read: {found.broken}")
     _print_check(found.checked)
 
 
 def _print_check(found: "Checked") -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    console = plain_console()
     console.print(f"{found.rows} rows; sides: {_counted(found.sides)}")
     for finding in found.findings:
         kind = "LEAK" if finding.leak else "warning"
-        console.print(f"{kind}: {finding.what} ({'; '.join(finding.rows)}); {finding.advice}")
+        more = finding.count - len(finding.rows)
+        where = "; ".join(finding.rows) + (f" and {more} more" if more else "")
+        say(console, f"{kind}: {finding.what} ({where}); {finding.advice}")
     if not found.leaks:
         console.print("no leak was found")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 from vigil.bundle import BundleManifest
@@ -29,6 +30,7 @@ from vigil_training.report.findings import (
 )
 from vigil_training.report.localisation import free_responses
 
+_LIBRARIES = ("onnxruntime", "opencv-python-headless", "pydicom", "numpy", "scipy")
 Show = Callable[[int, int], None]
 Progress = Callable[[str], AbstractContextManager[Show]]
 
@@ -131,7 +133,8 @@ def build_report(
     in_scope = {label for row in rows for label in row.label_scope}
     learnt = learnt_sources(judged.manifest)
     foreign = learnt is not None and any(row.source not in learnt for row in rows)
-    present = frozenset({*(["external"] if foreign else []), *(["failures"] if shown else [])})
+    has = {"external": foreign, "failures": shown, "others": others, "maps": shown or boxes}
+    present = frozenset(name for name, contents in has.items() if contents)
     report = Report.model_validate(
         {
             **found.model_dump(),
@@ -140,6 +143,7 @@ def build_report(
             "gate": tuple(gate),
             "schema_version": SCHEMA,
             "command": command,
+            "libraries": {name: version(name) for name in _LIBRARIES},
             "rows_in_manifest": len(judged.rows),
             "model": _model(judged.manifest),
             "evaluated": _population(inspected),

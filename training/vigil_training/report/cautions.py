@@ -11,7 +11,7 @@ from vigil_training.manifest import ManifestRow
 from vigil_training.merits import Answer, scores_of
 from vigil_training.report.comparison import learnt_rows
 from vigil_training.report.contents import Caution
-from vigil_training.report.findings import answers_of, patients_of
+from vigil_training.report.findings import answers_of, counted, patients_of
 
 FEW_PATIENTS = 30
 _SHOWN = 5
@@ -44,7 +44,7 @@ def cautions_of(judged: Judged, checked: Sequence[Finding]) -> Iterator[Caution]
         )  # fmt: skip
     for finding in checked:
         if finding.leak:
-            yield Caution(what=finding.what, count=len(finding.rows), rows=finding.rows,
+            yield Caution(what=finding.what, count=finding.count, rows=finding.rows,
                           advice=finding.advice)  # fmt: skip
     if judged.split == "val" and not learnt:
         yield Caution(
@@ -70,8 +70,9 @@ def cautions_of(judged: Judged, checked: Sequence[Finding]) -> Iterator[Caution]
     if nobody := [row for row in rows if not row.sex]:
         yield _caution("the sex is unknown", nobody, "they count in no part by sex; add it")
     for finding in checked:
-        if not finding.leak:
-            yield Caution(what=finding.what, count=len(finding.rows), rows=finding.rows,
+        # What has one class only is said above, of the labels that are evaluated.
+        if not finding.leak and finding.kind != "one class":
+            yield Caution(what=finding.what, count=finding.count, rows=finding.rows,
                           advice=finding.advice)  # fmt: skip
 
 
@@ -102,7 +103,7 @@ def _few(rows: Sequence[ManifestRow]) -> Iterator[Caution]:
         people = len({row.patient_id for row in own})
         if people < FEW_PATIENTS:
             yield _caution(
-                f"{source}: only {people} patients", own,
+                f"{source}: only {counted(people, 'patient')}", own,
                 f"intervals are wide, or figures are withheld; add films until there are "
                 f"{FEW_PATIENTS} patients at the very least",
             )  # fmt: skip

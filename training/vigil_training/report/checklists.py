@@ -1,6 +1,7 @@
 """What the report answers of CLAIM (2024) and TRIPOD+AI (2024), and who must answer the rest.
 
 The items stand in ``checklists.toml`` in our own words; the guidelines' text is copied nowhere.
+CLAIM is that of the 2024 update, with the numbers of the 2020 edition where they differ.
 """
 
 import tomllib
@@ -10,7 +11,9 @@ from vigil_training.report.contents import Checklist, ChecklistItem
 
 _WITHOUT = {
     "external": "no source that the bundle was not trained on was evaluated: add one",
+    "maps": "no film has a box, and no failure is shown",
     "failures": "no failure is shown: leave out --no-pictures, or there was none",
+    "others": "the split leaves no film out: give the training's films in the same manifest",
 }
 
 
@@ -21,19 +24,17 @@ def checklists(present: frozenset[str]) -> tuple[Checklist, ...]:
         Checklist(
             name=one["name"],
             citation=one["citation"],
-            items=tuple(_item(cells, present) for cells in one["items"]),
+            edition=one["edition"],
+            items=tuple(_item(cells, present, one.get("earlier", {})) for cells in one["items"]),
         )
         for one in tomllib.loads(text)["checklist"]
     )
 
 
-def _item(cells: list[str], present: frozenset[str]) -> ChecklistItem:
+def _item(cells: list[str], present: frozenset[str], earlier: dict[str, str]) -> ChecklistItem:
     number, topic, answer, where, note = cells[:5]
     needs = cells[5] if len(cells) > 5 else ""
     if needs and needs not in present:
-        return ChecklistItem(
-            number=number, topic=topic, answer="not here", where="", note=_WITHOUT[needs]
-        )
-    return ChecklistItem.model_validate(
-        {"number": number, "topic": topic, "answer": answer, "where": where, "note": note}
-    )
+        answer, where, note = "not here", "", _WITHOUT[needs]
+    said = {"number": number, "topic": topic, "answer": answer, "where": where, "note": note}
+    return ChecklistItem.model_validate({**said, "earlier": earlier.get(number)})

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vigil.errors import ConfigurationError
+from vigil_training.progress import plain_console, say
 from vigil_training.progress import progress as _progress
 from vigil_training.requirements import require_torch
 
@@ -213,10 +214,9 @@ def _check_gate(
 
 
 def _print(found: "Evaluation", gate: "tuple[GateFigures, ...]") -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = plain_console()
     table = Table(
         title=f"{found.bundle} {found.digest[:12]} on {found.manifest}, split {found.split}",
         caption=f"{found.notice}.",
@@ -237,26 +237,29 @@ def _print(found: "Evaluation", gate: "tuple[GateFigures, ...]") -> None:
             _decimal(row.expected_calibration_error), _decimal(chance),
         )  # fmt: skip
     console.print(table)
-    console.print("ECE: ten bins; chance: what perfect probabilities give on as many films")
+    say(console, "ECE: ten bins; chance: what perfect probabilities give on as many films")
     _print_sources(console, found)
     for outline in found.outlines:
-        console.print(
+        say(
+            console,
             f"{outline.structure}, {outline.source}: Dice {outline.mean:.3f} on average, "
-            f"{outline.lowest_tenth:.3f} in the lowest tenth of {outline.pictures}"
+            f"{outline.lowest_tenth:.3f} in the lowest tenth of {outline.pictures}",
         )
     for ratio in found.ratios:
-        console.print(
+        say(
+            console,
             f"cardiothoracic ratio, {ratio.source}: {ratio.measured} measured; mean absolute error "
             f"{_decimal(ratio.mean_absolute_error)} over {ratio.known}; AUROC for cardiomegaly "
-            f"{_decimal(ratio.auroc)} over {ratio.judged}"
+            f"{_decimal(ratio.auroc)} over {ratio.judged}",
         )
     for note in found.notes:
-        console.print(note)
+        say(console, note)
     for shown in gate:
         refused = ", ".join(f"{count} {code}" for code, count in shown.refused.items()) or "none"
-        console.print(
+        say(
+            console,
             f"{shown.group}, {shown.kind}: {shown.pictures} pictures, {shown.passed} passed as "
-            f"they are, {shown.put_right} put right, refused: {refused}"
+            f"they are, {shown.put_right} put right, refused: {refused}",
         )
 
 
@@ -271,13 +274,14 @@ def _print_sources(console: "Console", found: "Evaluation") -> None:
             line += f"; any flag {source.flagged:.0%}"
         if source.mean_auroc is not None:
             line += f"; mean AUROC {source.mean_auroc:.3f} over {source.labels_in_mean} labels"
-        console.print(line)
+        say(console, line)
     asking = {row.label for row in found.results if row.flagged}
     for row in found.background:
         if row.flagged > _MANY and row.label in asking:
-            console.print(
+            say(
+                console,
                 f"{row.label} is flagged on {row.flagged:.0%} of {row.films} films of "
-                f"{row.source}, where nobody looked for it"
+                f"{row.source}, where nobody looked for it",
             )
 
 

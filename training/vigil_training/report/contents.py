@@ -98,6 +98,8 @@ class FreeResponse(Figures):
     boxed_patients: int
     films_without: int
     positive_without_box: int
+    found_by_other_maps: float | None
+    """Part of the boxes that the marks of another patient's boxed film would find, in the mean."""
     curve: Points
     """False marks a film, part of boxes found."""
     at: tuple[FoundAt, ...]
@@ -176,6 +178,8 @@ class Failure(Figures):
     """One of the worst misses or false alarms; the picture itself is on the page only."""
 
     kind: Literal["missed", "false alarm"]
+    key: str
+    """The bundle's finding: adults and children may have one each of the same label."""
     label: str
     source: str
     row: int
@@ -194,6 +198,8 @@ class ChecklistItem(Figures):
     where: str
     """The section's anchor, empty if it is not here."""
     note: str
+    earlier: str | None = None
+    """Its number in the edition before, None if it is the same, empty if it had none."""
 
 
 class Checklist(Figures):
@@ -201,6 +207,8 @@ class Checklist(Figures):
 
     name: str
     citation: str
+    edition: str
+    """Which edition it is, and how it differs from the one before."""
     items: tuple[ChecklistItem, ...]
 
 
@@ -232,6 +240,8 @@ class Report(Metrics):
 
     schema_version: Literal["vigil-evaluation-report/1"]
     command: str
+    libraries: dict[str, str]
+    """What judged and counted, by version."""
     rows_in_manifest: int
     model: Model
     evaluated: Population

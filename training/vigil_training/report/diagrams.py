@@ -1,13 +1,18 @@
 """The plots of a report, each with its numbers in words for who does not see it."""
 
+import math
 from collections.abc import Sequence
 
 from markupsafe import Markup
 
 from vigil_training.card_tables import number, with_interval
 from vigil_training.figures import LabelFigures
-from vigil_training.report.contents import AtThreshold, FreeResponse, LabelCurves
+from vigil_training.report.contents import AtThreshold, ComparedArea, FreeResponse, LabelCurves
 from vigil_training.report.drawn import Plot
+
+_NAMES = 190
+"""Pixels for names left of the axes."""
+_ALPHA = 0.05
 
 
 def plots_of(row: LabelFigures, curves: LabelCurves) -> tuple[Markup, ...]:
@@ -119,7 +124,10 @@ def _histogram(row: LabelFigures, curves: LabelCurves) -> Markup:
         f"it: {', '.join(map(str, curves.histogram_positive))}. Films without: "
         f"{', '.join(map(str, curves.histogram_negative))}."
     )
-    plot = Plot("Scores: ■ with it, □ without", "probability", "part of its class", words)
+    most = max(*sick, *well)
+    top = next((up for up in (0.2, 0.4, 0.6, 0.8) if most <= up), 1.0)
+    plot = Plot("Scores: ■ with it, □ without", "probability", "part of its class", words,
+                up=(0.0, top))  # fmt: skip
     for place in range(bins):
         plot.bar(place / bins, (place + 1) / bins, well[place], "hollow")
     for place in range(bins):
@@ -133,15 +141,40 @@ def forest(rows: Sequence[LabelFigures]) -> Markup:
         f"{_name(row)} {with_interval(row.auroc, row.intervals.get('auroc'))}" for row in rows
     )
     up = (-0.5, len(rows) - 0.5)
-    plot = Plot("AUROC, 95 %", "AUROC", "", f"AUROC: {said}", (0.3, 1.0), up, 660,
-                70 + 20 * len(rows))  # fmt: skip
+    least = min([0.5, *(i[0] for row in rows if (i := row.intervals.get("auroc")) is not None)])
+    across = math.floor(least * 10) / 10, 1.0
+    plot = Plot("AUROC, 95 %; dotted: chance", "AUROC", "", f"AUROC: {said}", across, up, 720,
+                70 + 20 * len(rows), _NAMES)  # fmt: skip
     plot.upright(0.5, *up, "guide")
     for place, row in enumerate(reversed(rows)):
-        plot.text(0.31, place - 0.2, _name(row))
+        plot.name(place, _name(row))
         interval = row.intervals.get("auroc")
         if interval is not None:
             plot.level(place, *interval, "whisker s0")
         plot.dot(row.auroc or 0.0, place, "s0", number(row.auroc))
+    return plot.svg(ticks_up=False)
+
+
+def differences(areas: Sequence[ComparedArea]) -> Markup:
+    """Return how two bundles' AUROCs differ, second minus first, one finding below the other."""
+    said = "; ".join(
+        f"{one.label.replace('_', ' ')}, {one.source} {with_interval(one.difference, one.interval)}"
+        for one in areas
+    )
+    up = (-0.5, len(areas) - 0.5)
+    ends = [0.05, *(abs(end) for one in areas for end in one.interval or ())]
+    far = math.ceil(max(ends) * 20) / 20
+    plot = Plot("AUROC, second minus first, 95 %", "◂ the first is better · the second is better ▸",
+                "", f"Difference of AUROC: {said}", (-far, far), up, 720, 70 + 20 * len(areas),
+                _NAMES)  # fmt: skip
+    plot.upright(0, *up, "guide")
+    for place, one in enumerate(reversed(areas)):
+        plot.name(place, f"{one.label.replace('_', ' ')}, {one.source}")
+        # Only what stays after the correction stands out.
+        style = "s1" if one.p_corrected is not None and one.p_corrected < _ALPHA else "s0"
+        if one.interval is not None:
+            plot.level(place, *one.interval, f"whisker {style}")
+        plot.dot(one.difference or 0.0, place, style, number(one.difference))
     return plot.svg(ticks_up=False)
 
 
@@ -152,9 +185,16 @@ def free_response_plot(row: FreeResponse) -> Markup:
         for one in row.at
     )
     name = f"{row.label.replace('_', ' ')}, {row.source}"
-    words = f"Free-response curve of {name}: of {row.boxes} boxes {at}."
+    words = (
+        f"Free-response curve of {name}: of {row.boxes} boxes {at}. Marks of another patient's "
+        f"map find {number(row.found_by_other_maps, 2)}."
+    )
     end = max(1.0, row.curve[-1][0] if row.curve else 1.0)
-    plot = Plot(name, "false marks a film", "boxes found", words, (0.0, min(end, 3.0)))
+    title = f"{name}: {row.boxes} boxes of {row.boxed_patients} patients"
+    plot = Plot(title, "false marks a film", "part of the boxes found", words,
+                (0.0, min(end, 3.0)), width=420, height=300)  # fmt: skip
+    if row.found_by_other_maps is not None:
+        plot.level(row.found_by_other_maps, 0.0, min(end, 3.0), "guide")
     plot.line(row.curve, "s0")
     for one in row.at:
         if one.interval is not None:

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0)
 Pairs = Sequence[tuple[float, float]]
-_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 8, 24, 36
+_RIGHT, _TOP, _BOTTOM = 8, 24, 36
 
 
 @dataclass
@@ -26,6 +26,8 @@ class Plot:
         What it shows, with its numbers, for who does not see it.
     across, up
         The ends of the axes.
+    left
+        How wide the margin for what stands left of the axes is.
     """
 
     title: str
@@ -36,12 +38,13 @@ class Plot:
     up: tuple[float, float] = (0.0, 1.0)
     width: int = 228
     height: int = 210
+    left: int = 42
     parts: list[Markup] = field(default_factory=list)
 
     def _x(self, value: float) -> float:
         low, high = self.across
         share = (min(max(value, low), high) - low) / (high - low)
-        return round(_LEFT + share * (self.width - _LEFT - _RIGHT), 1)
+        return round(self.left + share * (self.width - self.left - _RIGHT), 1)
 
     def _y(self, value: float) -> float:
         low, high = self.up
@@ -81,10 +84,10 @@ class Plot:
         wide, high = round(self._x(right) - x, 1), round(self._y(self.up[0]) - y, 1)
         self.parts.append(mark.format(style, x, y, wide, high))
 
-    def text(self, x: float, y: float, said: str, anchor: str = "start") -> None:
-        """Write inside the axes."""
-        mark = Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>')
-        self.parts.append(mark.format(self._x(x), self._y(y), anchor, said))
+    def name(self, y: float, said: str) -> None:
+        """Write left of the axes what stands at a height."""
+        mark = Markup('<text x="{}" y="{}" text-anchor="end">{}</text>')
+        self.parts.append(mark.format(self.left - 8, round(self._y(y) + 4, 1), said))
 
     def svg(self, *, ticks_up: bool = True) -> Markup:
         """Return the picture."""
@@ -102,13 +105,13 @@ class Plot:
             frame.append(
                 Markup('<line class="grid" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>'
                        '<text x="{3}" y="{4}" text-anchor="end">{5}</text>')
-                .format(_LEFT, right, y, _LEFT - 5, y + 4, f"{value:g}")
+                .format(self.left, right, y, self.left - 5, y + 4, f"{value:g}")
             )  # fmt: skip
         middle = (_TOP + bottom) / 2
         frame.append(
             Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>'
                    '<text transform="translate(9 {}) rotate(-90)" text-anchor="middle">{}</text>')
-            .format((_LEFT + right) / 2, self.height - 6, self.x, middle, self.y)
+            .format((self.left + right) / 2, self.height - 6, self.x, middle, self.y)
         )  # fmt: skip
         head = Markup('<svg class="plot" role="img" viewBox="0 0 {0} {1}" width="{0}" '
                       'height="{1}" aria-label="{2}">')  # fmt: skip

@@ -32,16 +32,17 @@ def worst(
     shown: Sequence[tuple[str, str]],
     findings: Mapping[str, FindingSpec],
 ) -> Iterator[tuple[Answer, Failure]]:
-    """Yield, for each label, the films that were missed and falsely flagged by most.
+    """Yield, for each finding, the films that were missed and falsely flagged by most.
 
     Three of a kind, a patient once. ``shown`` are the labels and sources that have figures.
     """
-    for label in dict.fromkeys(label for label, _ in shown):
+    for key, finding in findings.items():
+        label = finding.label
         sources = {source for other, source in shown if other == label}
         own = [
             a
             for a in answers
-            if a.row.source in sources and label in a.row.label_scope and label in a.probabilities
+            if a.row.source in sources and label in a.row.label_scope and a.keys.get(label) == key
         ]
         own.sort(key=lambda a: a.probabilities[label])
         missed = [a for a in own if label in a.row.labels and label not in a.flagged]
@@ -57,12 +58,13 @@ def worst(
                     answer,
                     Failure(
                         kind=kind,  # type: ignore[arg-type]  # one of the two above
+                        key=key,
                         label=label,
                         source=answer.row.source,
                         row=answer.row.number,
                         image_id=answer.row.image_id,
                         probability=answer.probabilities[label],
-                        threshold=findings[answer.keys[label]].flag.threshold,
+                        threshold=finding.flag.threshold,
                         has_map=False,
                     ),
                 )

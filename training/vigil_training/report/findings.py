@@ -37,10 +37,15 @@ def patients_of(scores: Scores) -> tuple[int, int]:
     return int(ill), int(np.unique(scores.patients[~scores.truth]).size)
 
 
+def counted(count: int, what: str) -> str:
+    """Return ``1 patient`` or ``2 patients``."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def too_few(scores: Scores, least: int) -> str:
     """Return why figures of some films are withheld, empty if they are shown."""
     missing = [
-        f"{count} patients {what} it"
+        f"{counted(count, 'patient')} {what} it"
         for count, what in zip(patients_of(scores), ("with", "without"), strict=True)
         if count < least
     ]

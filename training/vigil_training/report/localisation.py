@@ -16,8 +16,9 @@ from vigil.triager import Triager
 from vigil_training.curves import Marks, found_at, free_response
 from vigil_training.manifest import Box, ManifestRow
 from vigil_training.report.contents import FoundAt, FreeResponse
-from vigil_training.report.findings import LEAST_OF_A_SOURCE
+from vigil_training.report.findings import LEAST_OF_A_SOURCE, counted
 
+_Places = list[tuple[float, float, float]]
 _MOST_WITHOUT = 200
 _RATES = (0.25, 0.5, 1.0)
 _PATCH = 9
@@ -29,9 +30,10 @@ class _Gathered:
     boxes: list[tuple[float, str]] = field(default_factory=list)
     false: list[tuple[float, str]] = field(default_factory=list)
     films: list[str] = field(default_factory=list)
+    boxed: list[tuple[str, list[Box], _Places]] = field(default_factory=list)
 
 
-def marks_of(map_: NDArray[np.float32]) -> list[tuple[float, float, float]]:
+def marks_of(map_: NDArray[np.float32]) -> _Places:
     """Return (x, y, rating) of each patch's highest place, x and y in 0…1 of the picture."""
     emphasis = emphasis_of(map_)
     if emphasis is None:
@@ -81,7 +83,7 @@ def _films(label: str, source: str, rows: Sequence[ManifestRow]) -> list[Manifes
     return [*boxed, *(without[i] for i in kept)]
 
 
-def _maps(triager: Triager, row: ManifestRow) -> dict[str, list[tuple[float, float, float]]] | None:
+def _maps(triager: Triager, row: ManifestRow) -> dict[str, _Places] | None:
     """Return each finding's marks, None if the film was refused or turned."""
     result = triager.triage(row.path, age_years=row.age_years)
     # A film that was turned before it was analysed lies otherwise than its boxes.
@@ -97,7 +99,7 @@ def _curve(
     label: str,
     source: str,
     films: Sequence[ManifestRow],
-    maps: dict[int, dict[str, list[tuple[float, float, float]]] | None],
+    maps: dict[int, dict[str, _Places] | None],
     rows: Sequence[ManifestRow],
     samples: int,
 ) -> FreeResponse:
@@ -112,13 +114,15 @@ def _curve(
         if boxes:
             boxed += 1
             people.add(row.patient_id)
+            gathered.boxed.append((row.patient_id, boxes, found[label]))
         _add(gathered, row.patient_id, boxes, found[label])
     marks = Marks(
         *_arrays(gathered.boxes), *_arrays(gathered.false), np.asarray(gathered.films, np.str_)
     )
     reason = ""
     if len(people) < LEAST_OF_A_SOURCE:
-        reason = f"{len(people)} patients with a box; at least {LEAST_OF_A_SOURCE} are asked for"
+        had = counted(len(people), "patient")
+        reason = f"{had} with a box; at least {LEAST_OF_A_SOURCE} are asked for"
     without_box = sum(
         row.source == source
         and label in row.labels
@@ -134,6 +138,7 @@ def _curve(
         boxed_patients=len(people),
         films_without=len(gathered.films) - boxed,
         positive_without_box=without_box,
+        found_by_other_maps=None if reason else _by_other_maps(gathered.boxed),
         curve=()
         if reason
         else tuple(
@@ -143,6 +148,25 @@ def _curve(
         at=() if reason else tuple(_found(marks, rate, samples) for rate in _RATES),
         withheld=reason,
     )
+
+
+def _by_other_maps(films: Sequence[tuple[str, list[Box], _Places]]) -> float | None:
+    """Return how many boxes hold a mark of another patient's map, a mean over all pairs.
+
+    A map that finds no more boxes than this only knows where the finding usually is.
+    """
+    found = [
+        any(_holds(box, x, y) for x, y, _ in marks)
+        for patient, boxes, _ in films
+        for other, _, marks in films
+        if other != patient
+        for box in boxes
+    ]
+    return float(np.mean(found)) if found else None
+
+
+def _holds(box: Box, x: float, y: float) -> bool:
+    return box.x <= x <= box.x + box.width and box.y <= y <= box.y + box.height
 
 
 def _found(marks: Marks, rate: float, samples: int) -> FoundAt:
@@ -159,8 +183,7 @@ def _add(
     hit = np.zeros((len(boxes), len(marks)), np.bool_)
     for i, box in enumerate(boxes):
         for j, (x, y, _) in enumerate(marks):
-            inside = box.x <= x <= box.x + box.width and box.y <= y <= box.y + box.height
-            hit[i, j] = inside
+            hit[i, j] = _holds(box, x, y)
     ratings = np.asarray([rating for _, _, rating in marks])
     for i in range(len(boxes)):
         best = float(ratings[hit[i]].max()) if hit[i].any() else -np.inf

@@ -5,7 +5,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from vigil_training.card_tables import number, with_interval
 from vigil_training.figures import Figures, Measure, Merits
 from vigil_training.report.build import Made
-from vigil_training.report.diagrams import forest, free_response_plot, plots_of
+from vigil_training.report.diagrams import differences, forest, free_response_plot, plots_of
 
 
 class Entry(Figures):
@@ -59,6 +59,7 @@ def render(made: Made) -> str:
         "p": _p,
     }
     drawn = [row for row in report.results if row.auroc is not None]
+    compared = [one for one in report.against.areas if one.interval] if report.against else []
     by_pair = {(row.label, row.source): row for row in report.results}
     return environment.get_template("page.html.j2").render(
         report=report,
@@ -66,6 +67,7 @@ def render(made: Made) -> str:
         titles={entry.anchor: entry.title for entry in SECTIONS},
         shown=made.shown,
         forest=forest(drawn) if drawn else "",
+        differences=differences(compared) if compared else "",
         plots=[
             (by_pair[one.label, one.source], plots_of(by_pair[one.label, one.source], one))
             for one in report.curves

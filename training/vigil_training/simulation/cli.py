@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vigil.errors import ConfigurationError
-from vigil_training.progress import progress
+from vigil_training.progress import plain_console, progress, say
 
 if TYPE_CHECKING:
     from vigil.bundle import Bundle
@@ -102,29 +102,26 @@ def _write(path: Path, report: "SimulationReport") -> None:
 
 
 def _print(report: "SimulationReport") -> None:
-    from rich.console import Console
-
-    console = Console()
+    console = plain_console()
     scenario = report.scenario
-    console.print(
+    say(
+        console,
         f"{scenario.name}: {scenario.days} days, {scenario.arrivals.films_a_day * 365:,.0f} films "
         f"a year, {scenario.replications} replications. {report.notice}.",
-        highlight=False,
     )
     for variant in report.variants:
         _print_variant(variant, report)
-    console.print(
+    say(
+        console,
         "Minutes until the reading begins: mean in order of arrival (FIFO), in Vigil's and in a "
         "perfect order, and where 95 % have been read (p95) by arrival and in Vigil's. sooner: "
         "than by arrival, in the mean (95 %); below 0 is later. raised: part that Vigil puts "
         "before the routine films. late: part over the condition's target, by arrival and in "
         "Vigil's order.",
-        highlight=False,
     )
 
 
 def _print_variant(variant: "VariantOutcome", report: "SimulationReport") -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from vigil_training.simulation.outcome import ALL_CONDITIONS, ANY_TIME, Order
@@ -157,10 +154,10 @@ def _print_variant(variant: "VariantOutcome", report: "SimulationReport") -> Non
             "" if raised is None or arrived != ANY_TIME else f"{raised.mean:.0%}",
             "" if None in late else "→".join(f"{e.mean:.0%}" for e in late if e is not None),
         )
-    console = Console()
+    console = plain_console()
     console.print(table)
     for note in variant.notes:
-        console.print(f"  {note}", highlight=False)
+        say(console, f"  {note}")
     console.print()
 
 
@@ -171,4 +168,5 @@ def _short(group: str) -> str:
 def _interval(value: "Estimate") -> str:
     if value.low is None or value.high is None:
         return f"{value.mean:.1f}"
-    return f"{value.mean:.1f} ({value.low:.1f}–{value.high:.1f})"
+    dash = "–" if value.low >= 0 else " to "
+    return f"{value.mean:.1f} ({value.low:.1f}{dash}{value.high:.1f})"

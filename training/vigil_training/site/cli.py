@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vigil.errors import ConfigurationError
-from vigil_training.progress import progress
+from vigil_training.progress import plain_console, progress, say
 
 if TYPE_CHECKING:
     from vigil_training.evaluate import Judged
@@ -24,6 +24,9 @@ _Labels = Annotated[
 ]
 _Split = Annotated[
     str, typer.Option(help="Which of the manifest's patients, as in `vigil evaluate`.")
+]
+_Plots = Annotated[
+    Path | None, typer.Option(help="Draw a picture a finding into this folder, as PNG.")
 ]
 _Json = Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")]
 
@@ -67,9 +70,7 @@ def calibrate(
     ] = 0.0,
     split: _Split = "all",
     json_out: _Json = None,
-    plots: Annotated[
-        Path | None, typer.Option(help="Draw a picture a finding into this folder, as PNG.")
-    ] = None,
+    plots: _Plots = None,
 ) -> None:
     """Set a bundle's probabilities and thresholds from a site's own labelled films.
 
@@ -91,7 +92,7 @@ def calibrate(
         sensitivity, specificity, prevalence, _thresholds(threshold or []), films_a_day,
         film_cost, test_cost,
     )  # fmt: skip
-    judged = _judge(bundle, manifest, split)
+    judged = _judge(bundle, manifest, split, tuple(finding or ()))
     made = calibrate_site(site, judged, goals, tuple(finding or ()))
     _print_site(made.report)
     path = to or Path(f"{_file_name(site)}.calibration.json")
@@ -118,6 +119,7 @@ def compare(
     finding: _Labels = None,
     split: _Split = "all",
     json_out: _Json = None,
+    plots: _Plots = None,
 ) -> None:
     """Compare two bundles at their own thresholds and at each other's.
 
@@ -126,14 +128,20 @@ def compare(
     """
     from vigil_training.site.compare import compare_bundles
 
-    first, second = _judge(bundle, manifest, split), _judge(other, manifest, split)
-    found = compare_bundles(first, second, tuple(finding or ()))
+    labels = tuple(finding or ())
+    first = _judge(bundle, manifest, split, labels)
+    second = _judge(other, manifest, split, labels)
+    found = compare_bundles(first, second, labels)
     _print_comparison(found)
     if json_out is not None:
         _write(json_out, found)
+    if plots is not None:
+        from vigil_training.site.drawing import draw_comparison
+
+        typer.echo(f"{plots}: {len(draw_comparison(found, first, second, plots))} pictures")
 
 
-def _judge(bundle: Path | None, manifest: Path, split: str) -> "Judged":
+def _judge(bundle: Path | None, manifest: Path, split: str, labels: tuple[str, ...]) -> "Judged":
     from vigil.bundle import default_bundle
     from vigil_training.evaluate import judge
 
@@ -141,7 +149,7 @@ def _judge(bundle: Path | None, manifest: Path, split: str) -> "Judged":
         raise ConfigurationError(f"--split is {split}, expected all, train, val or test")
     folder = bundle or default_bundle()
     with progress(f"judging pictures with {folder.name}") as show:
-        return judge(folder, manifest, split=split, progress=show)  # type: ignore[arg-type]
+        return judge(folder, manifest, split=split, labels=labels, progress=show)  # type: ignore[arg-type]
 
 
 def _thresholds(given: list[str]) -> dict[str, float]:
@@ -171,59 +179,64 @@ def _write(path: Path, figures: "Figures") -> None:
 
 
 def _print_site(report: "SiteReport") -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    console.print(
+    console = plain_console()
+    say(
+        console,
         f"{report.site}: {report.bundle} {report.digest[:12]} on {report.manifest}, split "
-        f"{report.split}. {report.notice}."
+        f"{report.split}. {report.notice}.",
     )
     for finding in report.findings:
         _print_finding(finding)
     for key, why in report.not_calibrated.items():
-        console.print(f"not calibrated: {why if key in why else f'{key}: {why}'}")
+        say(console, f"not calibrated: {why if key in why else f'{key}: {why}'}")
 
 
 def _print_finding(report: "FindingReport") -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = plain_console()
     work = report.workload
     low, high = report.auroc_interval or (0.0, 1.0)
     table = Table(
         title=f"{report.key}: {report.positive_patients} patients with it, "
         f"{report.negative_patients} without, AUROC {report.auroc:.3f} ({low:.2f}–{high:.2f})",
-        caption=f"a day: of {work.films_a_day:g} films at a prevalence of {work.prevalence:.1%}",
+        caption=f"a day: of {work.films_a_day:g} films at a prevalence of {work.prevalence:.1%}; "
+        "the bundle's threshold is of its own probability, the others of the site's",
         box=None,
         padding=(0, 1, 0, 0),
         title_justify="left",
         caption_justify="left",
     )
     table.add_column("threshold", no_wrap=True)
-    for name in ("sens (95 %)", "spec (95 %)", "flagged", "found", "missed", "tests", "cost"):
+    for name in (
+        "sensitivity\n(95 %)", "specificity\n(95 %)", "flagged\na day", "found\na day",
+        "missed\na day", "tests\na patient\nfound", "cost\na patient\nfound",
+    ):  # fmt: skip
         table.add_column(name, justify="right", no_wrap=True)
     for row in _thinned(report):
         table.add_row(f"{row.threshold:.3f}", *_cells(row))
-    table.add_row("chosen", end_section=True)
+    table.add_section()
+    table.add_row("chosen")
     table.add_row(f"{report.chosen.threshold:.3f}", *_cells(report.chosen))
-    table.add_row("the bundle's own")
+    table.add_row("the bundle's")
     table.add_row(f"{report.bundles_own.threshold:.3f}", *_cells(report.bundles_own))
     console.print(table)
-    console.print(
+    say(
+        console,
         f"  on patients that chose nothing (ten folds): sensitivity "
         f"{report.crossed_sensitivity:.0%}, specificity {report.crossed_specificity:.0%}; "
         f"calibration error {report.errors.crossed:.3f}, the bundle's {report.errors.bundle:.3f}, "
-        f"by chance {report.errors.by_chance:.3f}"
+        f"by chance {report.errors.by_chance:.3f}",
     )
     for part in report.subgroups:
-        console.print(
+        say(
+            console,
             f"  {part.group} {part.part}: sensitivity {_share(part.sensitivity)} of "
             f"{part.positive_patients}, specificity {_share(part.specificity)} of "
-            f"{part.negative_patients} patients{'; differs' if part.differs else ''}"
+            f"{part.negative_patients} patients{'; differs' if part.differs else ''}",
         )
     for warning in report.warnings:
-        console.print(f"  warning: {warning}", style="yellow")
+        say(console, f"  warning: {warning}", "yellow")
     console.print()
 
 
@@ -254,11 +267,23 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.0%}"
 
 
+_USED = (
+    "first, at its own",
+    "second, at its own",
+    "second, at the first's",
+    "first, at the second's",
+    "second, set on others",
+)
+"""What the rows of a comparison are, in the order in which they come."""
+
+
 def _print_comparison(found: "Comparison") -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = plain_console()
+    first, second = found.bundles
+    say(console, f"first: {first} {found.digests[0][:12]}; second: {second} "
+                 f"{found.digests[1][:12]}; {found.manifest}, split {found.split}")  # fmt: skip
     for finding in found.findings:
         low, high = finding.auroc_difference_interval or (0.0, 0.0)
         table = Table(
@@ -269,14 +294,12 @@ def _print_comparison(found: "Comparison") -> None:
             padding=(0, 1, 0, 0),
             title_justify="left",
         )
-        for name in ("bundle", "threshold of"):
-            table.add_column(name, max_width=20, no_wrap=True)
-        for name in ("at", "sens", "spec", "flag", "sens difference", "spec difference"):
+        table.add_column("bundle, at whose threshold", no_wrap=True)
+        for name in ("", "sens", "spec", "flag", "sens change", "spec change"):
             table.add_column(name, justify="right", no_wrap=True)
-        for row in finding.used:
+        for name, row in zip(_USED, finding.used, strict=True):
             table.add_row(
-                row.bundle,
-                row.threshold_of,
+                f"{name}{' *' if row.differs else ''}",
                 "–" if row.threshold is None else f"{row.threshold:.3f}",
                 *(f"{value:.0%}" for value in (row.sensitivity, row.specificity, row.flagged)),
                 _change(row.sensitivity_difference, row.sensitivity_difference_interval),
@@ -284,11 +307,12 @@ def _print_comparison(found: "Comparison") -> None:
             )
         console.print(table)
     for key, why in found.not_compared.items():
-        console.print(f"not compared: {why if key in why else f'{key}: {why}'}")
-    console.print(
-        "Differences in points from the first row, with their 95 % intervals. "
-        "'these films': a threshold that other patients of these films chose to reach the first "
-        f"row's sensitivity. {found.notice}."
+        say(console, f"not compared: {why if key in why else f'{key}: {why}'}")
+    say(
+        console,
+        "Changes are in points from the first row, with 95 % intervals; *: more than chance, not "
+        "corrected for how many rows are shown. 'set on others': a threshold that other patients "
+        f"of these films chose to reach the first row's sensitivity. {found.notice}.",
     )
 
 

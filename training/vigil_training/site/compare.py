@@ -112,9 +112,14 @@ def compare_bundles(
     )
 
 
-def _finding(first: Judged, second: Judged, key: str, samples: int) -> FindingComparison:
+def shared_films(first: Judged, second: Judged, key: str) -> tuple[SiteFilms, SiteFilms]:
+    """Return two bundles' answers on one finding, of the films that both judged."""
     one, two = (site_films(judged.manifest, key, judged.answers) for judged in (first, second))
-    one, two = _shared(one, two), _shared(two, one)
+    return _shared(one, two), _shared(two, one)
+
+
+def _finding(first: Judged, second: Judged, key: str, samples: int) -> FindingComparison:
+    one, two = shared_films(first, second, key)
     refuse_too_few(one)
     before, after = auroc(one.truth, one.logits) or 0.0, auroc(two.truth, two.logits) or 0.0
     fall = auroc_fall_interval(one.truth, one.logits, two.logits, one.patients, samples)
