@@ -43,3 +43,53 @@ def _shows_all(page: Page, vigil: Vigil) -> bool:
     assert len(set(names)) == len(names)
     positions = [text.find(name) for name in names]
     return -1 not in positions and positions == sorted(positions)
+
+
+@pytest.mark.slow
+def test_the_list_is_asked_for_once_before_its_first_row(
+    start_vigil: Callable[..., Vigil],
+    stand_in_bundle: Path,
+    phantom_file: Callable[..., Path],
+    pages: OpenPage,
+) -> None:
+    vigil = start_vigil(stand_in_bundle)
+    Sender(vigil.dicom_port, [phantom_file(50, "effusion")]).wait()
+    vigil.wait_for(1)
+    page = pages()
+    line = page.context.new_cdp_session(page)
+    line.send("Network.enable")
+    slow = {"latency": 200, "downloadThroughput": 250_000, "uploadThroughput": 250_000}
+    line.send("Network.emulateNetworkConditions", {"offline": False, **slow})
+    asked: list[str] = []
+    page.on("request", lambda one: asked.append(one.url))
+    page.goto(vigil.url)
+    page.wait_for_selector(".row")
+    # The live connection was there before the answer, and did not make the page ask anew.
+    assert sum("/api/worklist" in url for url in asked) == 1
+    assert any("/api/events" in url for url in asked)
+
+
+_SAID = """async ([language, key, values]) => {
+  const { t, useLanguage } = await import("/assets/i18n.js");
+  await useLanguage(language);
+  return t(key, values);
+}"""
+
+
+@pytest.mark.slow
+def test_one_of_something_is_said_as_the_language_says_it(
+    start_vigil: Callable[..., Vigil], stand_in_bundle: Path, pages: OpenPage
+) -> None:
+    page = pages()
+    page.goto(start_vigil(stand_in_bundle).url)
+
+    def said(language: str, key: str, **values: object) -> str:
+        return str(page.evaluate(_SAID, [language, key, values]))
+
+    assert "the one other finding of" in said("en", "reading.rest", n=1)
+    assert "the other 2 findings of" in said("en", "reading.rest", n=2)
+    assert "le seul autre signe" in said("fr", "reading.rest", n=1)
+    assert "les 2 autres signes" in said("fr", "reading.rest", n=2)
+    assert "tìm 1 dấu hiệu còn lại" in said("vi", "reading.rest", n=1)
+    assert [said("en", "age_M", n=n) for n in (1, 2)] == ["1 month", "2 months"]
+    assert [said("fr", "age_Y", n=n) for n in (0, 1, 2)] == ["0 an", "1 an", "2 ans"]

@@ -71,7 +71,7 @@ def test_the_list_is_searched_and_filtered_by_keys_and_the_address_keeps_it(
     expect(page.locator("#search")).to_be_focused()
     page.keyboard.type("an nguyen")
     expect(page.locator(".rows .row-link")).to_have_text(["Nguyễn Văn Ân"])
-    expect(page.locator(".shown")).to_contain_text("1 of 7 studies. The filters hide 6.")
+    expect(page.locator(".shown")).to_contain_text("Studies: 1 of 7. The filters hide 6.")
     assert "text=an+nguyen" in page.url
     for text, expected in {
         "dang": ["Đặng Thu Hà"],

@@ -44,12 +44,18 @@ export async function useLanguage(tag, remember = false) {
 
 export const currentLanguage = () => language;
 
-/** A word or sentence; `{name}` in it is replaced. An unknown key gives null with `optional`. */
+/**
+ * A word or sentence; `{name}` in it is replaced. An unknown key gives null with `optional`.
+ * Where there is a `key.one`, it is said of one, as the language counts, by `count` or else by `n`.
+ */
 export function t(key, values = {}, optional = false) {
-  const text = words[key];
+  const text = (isOne(values.count ?? values.n) && words[`${key}.one`]) || words[key];
   if (text === undefined) return optional ? null : key;
   return text.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
+
+// French says "0 région": zero is one there.
+const isOne = (count) => Number.isFinite(count) && new Intl.PluralRules(language).select(count) !== "other";
 
 /** A label of a finding. */
 export const finding = (label) => t(`finding.${label}`, {}, true) ?? label.replaceAll("_", " ");

@@ -6,7 +6,7 @@ import { chooseLanguage, currentLanguage, expectLanguage, t, useLanguage } from 
 import { listen } from "./live.js";
 import { beingRead } from "./marks.js";
 import { signInView } from "./sign_in.js";
-import { worklistView } from "./worklist.js";
+import { expectWorklist, worklistView } from "./worklist.js";
 
 const content = document.getElementById("content");
 const STUDY = "./study.js";
@@ -138,12 +138,18 @@ theme.addEventListener("change", () => {
   document.documentElement.dataset.theme = theme.value;
 });
 
-expectLanguage();
-const asked = whoIsSignedIn().catch(() => UNKNOWN); // at the same time: a line may be slow
-try {
-  configuration = await ask("/api/configuration");
-} catch {
-  // The live connection says below that there is no service.
+/** Ask for all that the first view needs at the same time: a line may be slow. */
+async function start() {
+  expectLanguage();
+  const asked = whoIsSignedIn().catch(() => UNKNOWN);
+  if (location.pathname === "/") expectWorklist();
+  try {
+    configuration = await ask("/api/configuration");
+  } catch {
+    // The live connection says below that there is no service.
+  }
+  await chooseLanguage(configuration.language);
+  await enter(asked);
 }
-await chooseLanguage(configuration.language);
-await enter(asked);
+
+start();

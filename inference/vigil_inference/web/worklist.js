@@ -14,6 +14,23 @@ const TICK_MS = 5000;
 const POINTER_MS = 4000;
 const RETRY_MS = 5000;
 
+let expected = null; // the first answer, asked for before it was known who asks
+
+const askFor = (query, signal) => ask(`/api/worklist?${askedOf(query, PAGE, browserId())}`, signal);
+
+/** Ask for the list that will most likely be shown, before there is a view to show it. */
+export function expectWorklist() {
+  const query = readQuery();
+  expected = { asked: JSON.stringify(query), page: askFor(query) };
+  expected.page.catch(() => {}); // nobody is signed in, it may be
+}
+
+function takeExpected(query) {
+  const found = expected?.asked === JSON.stringify(query) ? expected.page.catch(() => null) : null;
+  expected = null;
+  return found;
+}
+
 export function worklistView(root) {
   const rows = new Map(); // study UID to { element, text, study }
   let query = readQuery();
@@ -22,6 +39,8 @@ export function worklistView(root) {
   let timer = null;
   let pointed = -Infinity;
   let abort = new AbortController();
+  let isAsking = false;
+  let isStale = false; // something may have changed since it was asked
 
   document.title = `${t("worklist")} · Vigil`;
   const bar = filterBar(() => query, change);
@@ -50,8 +69,12 @@ export function worklistView(root) {
     timer = null;
     abort.abort();
     abort = new AbortController();
+    const { signal } = abort;
+    isAsking = true;
+    isStale = false;
     try {
-      const found = await ask(`/api/worklist?${askedOf(query, PAGE, browserId())}`, abort.signal);
+      const found = await takeExpected(query) ?? await askFor(query, signal);
+      if (signal.aborted) return;
       if (found.offset && found.offset >= found.total) { // the page is not there any more
         change({ offset: Math.max(0, Math.ceil(found.total / PAGE) - 1) * PAGE });
         return;
@@ -65,7 +88,10 @@ export function worklistView(root) {
       failure.textContent = t("failed", { code: error.code || "NETWORK" });
       failure.hidden = false;
       loadSoon(RETRY_MS);
+    } finally {
+      if (!signal.aborted) isAsking = false;
     }
+    if (isStale) loadSoon(1000);
   }
 
   /** Ask again in a while: many readers must not ask at the same moment. */
@@ -245,7 +271,9 @@ export function worklistView(root) {
   load({ moves: true });
   return {
     changed(uid) {
-      if (uid === null) loadSoon(page ? 200 : 0);
+      if (uid !== null) return;
+      if (isAsking) isStale = true; // what is on its way is shown first
+      else loadSoon(page ? 200 : 0);
     },
     close() {
       clearInterval(ticking);

@@ -130,6 +130,7 @@ const signed = (change, format) => `${change < 0 ? "−" : "+"}${format(Math.abs
 
 /** A change in percentage points. */
 function difference(change) {
-  const points = new Intl.NumberFormat(document.documentElement.lang, { maximumFractionDigits: 0 }).format(100 * Math.abs(change));
-  return Math.abs(change) < 0.005 ? "0" : t("compare.points", { n: `${change < 0 ? "−" : "+"}${points}` });
+  const count = Math.round(100 * Math.abs(change));
+  const points = new Intl.NumberFormat(document.documentElement.lang).format(count);
+  return count === 0 ? "0" : t("compare.points", { n: `${change < 0 ? "−" : "+"}${points}`, count });
 }

@@ -131,8 +131,7 @@ function write(pen, [x, y], text, colour) {
   pen.fillText(text, x + 8, y - 8);
 }
 
-const number = (value, digits) => new Intl.NumberFormat(document.documentElement.lang, {
+/** A number with so many digits after the point, as the reader's language writes it. */
+export const number = (value, digits) => new Intl.NumberFormat(document.documentElement.lang, {
   minimumFractionDigits: digits, maximumFractionDigits: digits,
 }).format(value);
-
-export { number };

@@ -420,5 +420,3 @@ export function relative(base, { low, high }) {
   const range = base.high - base.low;
   return { ...base, low: base.low + low * range, high: base.low + high * range };
 }
-
-export { extentOf };
