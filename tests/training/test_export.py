@@ -16,14 +16,12 @@ from vigil.preprocess import to_model_input
 from vigil_training.calibrate import Operation
 from vigil_training.config import NetworkConfig, load_config
 from vigil_training.export import (
-    GREATEST_DIFFERENCE,
     OUTPUT_NAMES,
     ServedNetwork,
     export,
-    parity,
-    to_onnx,
 )
 from vigil_training.network import make_network
+from vigil_training.onnx_graph import GREATEST_DIFFERENCE, parity, to_onnx
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 SIZE = 64
@@ -46,7 +44,7 @@ def served() -> ServedNetwork:
 
 @pytest.fixture(scope="module")
 def graph(served: ServedNetwork) -> bytes:
-    return to_onnx(served, SIZE)
+    return to_onnx(served, served.output_names, SIZE)
 
 
 def _phantoms(count: int) -> np.ndarray:
@@ -58,7 +56,7 @@ def _phantoms(count: int) -> np.ndarray:
 
 
 def test_torch_and_onnxruntime_agree_on_every_output(served: ServedNetwork, graph: bytes) -> None:
-    assert parity(served, graph, _phantoms(4)) <= GREATEST_DIFFERENCE
+    assert parity(served, served.output_names, graph, _phantoms(4)) <= GREATEST_DIFFERENCE
 
 
 def test_a_graph_of_other_weights_is_refused(served: ServedNetwork, graph: bytes) -> None:
@@ -67,7 +65,7 @@ def test_a_graph_of_other_weights_is_refused(served: ServedNetwork, graph: bytes
     with pytest.raises(
         BundleError, match=r"torch and onnxruntime differ by .* expected at most 1e-04"
     ):
-        parity(other, graph, _phantoms(2))
+        parity(other, other.output_names, graph, _phantoms(2))
 
 
 def test_the_graph_has_the_agreed_interface_and_no_normalisation_left(graph: bytes) -> None:

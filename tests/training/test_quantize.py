@@ -33,10 +33,11 @@ from vigil_training import quantize as module
 from vigil_training.calibrate import Operation
 from vigil_training.config import NetworkConfig
 from vigil_training.evaluate import evaluate
-from vigil_training.export import ServedNetwork, to_onnx
+from vigil_training.export import ServedNetwork
 from vigil_training.manifest import read_manifest
 from vigil_training.model_card import read_metrics, write_metrics
 from vigil_training.network import make_network
+from vigil_training.onnx_graph import to_onnx
 from vigil_training.quantize import (
     FindingLoss,
     Quantiser,
@@ -95,7 +96,8 @@ def plain_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     calibration = Calibration(method="none")
     flag = OperatingPoint(threshold=0.5)
     operations = (Operation(calibration, flag, None, None, None, 0, False),)
-    graph = to_onnx(ServedNetwork(network.eval(), operations).eval(), SIZE)
+    served = ServedNetwork(network.eval(), operations).eval()
+    graph = to_onnx(served, served.output_names, SIZE)
     (folder / "model.onnx").write_bytes(graph)
     manifest = BundleManifest(
         id="plain",

@@ -1,16 +1,12 @@
 """From a run's best weights to a bundle: calibration, one ONNX graph, parity, ``bundle.json``."""
 
 import hashlib
-import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
-import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -25,7 +21,7 @@ from vigil.bundle import (
     UnfamiliaritySpec,
     write_manifest,
 )
-from vigil.errors import BundleError, ConfigurationError
+from vigil.errors import ConfigurationError
 from vigil.reference import write_reference_outputs
 from vigil.triage import Priority
 from vigil_training.augment import Corruption, apply_corruption
@@ -42,17 +38,15 @@ from vigil_training.calibrate import (
 from vigil_training.config import ATTRIBUTES, STRUCTURES, Attribute, RunConfig, load_config
 from vigil_training.dataset import PictureCache
 from vigil_training.network import Network, make_network
+from vigil_training.onnx_graph import MODEL_NAME, parity, to_onnx
 from vigil_training.open_models.initial import write_run_weights
 from vigil_training.picture_store import Pictures
 from vigil_training.sources import load_examples
 from vigil_training.unfamiliarity import Unfamiliarity, fit
 
-MODEL_NAME = "model.onnx"
 OUTPUT_NAMES = ("logits", "probabilities", "cams", "embedding", "attributes")
 STRUCTURES_NAME = "structures"
 UNFAMILIARITY_NAME = "unfamiliarity"
-OPSET = 17
-GREATEST_DIFFERENCE = 1e-4
 _BATCH = 32
 _CORRUPTED_FILMS = 300
 
@@ -165,9 +159,9 @@ def export(run: Path, data: Path | None, to: Path, samples: int = 1000) -> Expor
     )
 
     served = ServedNetwork(network, operations, unfamiliarity.module).eval()
-    graph = to_onnx(served, config.network.size)
+    graph = to_onnx(served, served.output_names, config.network.size)
     probes = cache.pictures[:: max(1, len(cache) // 16)][:16].astype(np.float32)[:, np.newaxis]
-    difference = parity(served, graph, probes)
+    difference = parity(served, served.output_names, graph, probes)
     to.mkdir(parents=True, exist_ok=True)
     (to / MODEL_NAME).write_bytes(graph)
     chosen = _Chosen(operations, attributes, unfamiliarity.spec)
@@ -265,75 +259,6 @@ def _attributes(
             config.attributes.false_anteroposterior,
         ),
     )
-
-
-def to_onnx(served: ServedNetwork, size: int) -> bytes:
-    """Return the ONNX file of a network.
-
-    Batch normalisation that follows a convolution is folded into it by the exporter; onnxruntime's
-    basic optimisation (standard operators only, any processor) then folds the constants.
-    """
-    example = torch.zeros(2, 1, size, size)
-    with warnings.catch_warnings(), TemporaryDirectory() as folder:
-        # The exporter by tracing is deprecated but needs no further package; what it makes is
-        # compared with torch below, so its warnings say nothing that is not measured.
-        warnings.simplefilter("ignore")
-        traced, folded = Path(folder) / "traced.onnx", Path(folder) / MODEL_NAME
-        torch.onnx.export(
-            served,
-            (example,),
-            traced,
-            input_names=["image"],
-            output_names=list(served.output_names),
-            dynamic_axes={name: {0: "N"} for name in ("image", *served.output_names)},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(folded)
-        onnxruntime.InferenceSession(str(traced), options, providers=["CPUExecutionProvider"])
-        model = onnx.load(folded)
-    with torch.no_grad():
-        shapes = [tuple(value.shape) for value in served(example)]
-    for output, shape in zip(model.graph.output, shapes, strict=True):
-        for axis, length in enumerate(shape[1:], 1):
-            output.type.tensor_type.shape.dim[axis].dim_value = length
-    del model.graph.value_info[:]
-    for domain in [entry for entry in model.opset_import if entry.domain]:
-        model.opset_import.remove(domain)  # onnxruntime lists those it knows, used or not
-    onnx.checker.check_model(model, full_check=True)
-    content: bytes = model.SerializeToString()
-    return content
-
-
-def parity(served: ServedNetwork, graph: bytes, images: NDArray[np.float32]) -> float:
-    """Return the greatest difference between torch and onnxruntime over all outputs.
-
-    Logits, maps and embedding are compared relative to their greatest value if that is over 1.
-
-    Raises
-    ------
-    BundleError
-        If it is over ``GREATEST_DIFFERENCE``.
-    """
-    with torch.no_grad():
-        expected = [value.numpy() for value in served(torch.from_numpy(images))]
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    found = session.run(list(served.output_names), {"image": images})
-    greatest = 0.0
-    for name, one, other in zip(served.output_names, expected, found, strict=True):
-        difference = float(np.abs(one - other).max() / max(1.0, float(np.abs(one).max())))
-        if not difference <= GREATEST_DIFFERENCE:
-            raise BundleError(
-                f"torch and onnxruntime differ by {difference:.1e} in {name}, "
-                f"expected at most {GREATEST_DIFFERENCE:.0e}"
-            )
-        greatest = max(greatest, difference)
-    return greatest
 
 
 def _manifest(

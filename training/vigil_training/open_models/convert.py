@@ -8,16 +8,12 @@ same pictures. All of it is experimental until it is calibrated on a site's own 
 """
 
 import hashlib
-import tempfile
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
-import torch
 from numpy.typing import NDArray
 
 from vigil import RESEARCH_USE
@@ -31,17 +27,15 @@ from vigil.bundle import (
     Preprocessing,
     write_manifest,
 )
-from vigil.errors import BundleError, ConfigurationError
+from vigil.errors import ConfigurationError
 from vigil.findings import CONCEPTS
 from vigil.triage import Priority
+from vigil_training.onnx_graph import MODEL_NAME, parity, to_onnx
 from vigil_training.open_models.card import model_card
 from vigil_training.open_models.networks import OpenNetwork, OpenOutputs
 from vigil_training.open_models.registry import LICENCE, ORDER, PREFIX, OpenModel
 from vigil_training.open_models.store import ModelStore
 
-MODEL_NAME = "model.onnx"
-OPSET = 17
-GREATEST_DIFFERENCE = 1e-4
 PREPROCESSING_VERSION = 2
 YOUNGEST_YEARS = 15.0
 
@@ -108,8 +102,8 @@ def convert(model: OpenModel, store: ModelStore, to: Path) -> Converted:
     network = OpenNetwork(
         model.architecture, weights.state, tuple(ORDER.index(label) for label in labels)
     ).eval()
-    graph = _to_onnx(network, model.size)
-    difference = _parity(network, graph, model.size)
+    graph = to_onnx(network, OpenOutputs._fields, model.size)
+    difference = parity(network, OpenOutputs._fields, graph, _probes(model.size))
     thresholds = dict(model.operating_points) | weights.operating_points
     manifest = BundleManifest(
         id=f"xrv-{model.name}".replace("_", "-"),
@@ -162,48 +156,6 @@ def split_labels(model: OpenModel) -> tuple[tuple[str, ...], dict[str, str]]:
         else:
             labels.append(label)
     return tuple(labels), reasons
-
-
-def _to_onnx(network: OpenNetwork, size: int) -> bytes:
-    """Return the ONNX file; batch normalisation is folded into the convolutions."""
-    names = list(OpenOutputs._fields)
-    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
-        path = Path(scratch) / MODEL_NAME
-        # The exporter by tracing is deprecated but needs no further package; what it makes is
-        # compared with torch below.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (torch.zeros(2, 1, size, size),),
-            path,
-            input_names=["image"],
-            output_names=names,
-            dynamic_axes={name: {0: "N"} for name in ("image", *names)},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-        return path.read_bytes()
-
-
-def _parity(network: OpenNetwork, graph: bytes, size: int) -> float:
-    """Return the greatest difference between torch and onnxruntime, relative above 1."""
-    images = _probes(size)
-    with torch.no_grad():
-        expected = [value.numpy() for value in network(torch.from_numpy(images))]
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    found = session.run(list(OpenOutputs._fields), {"image": images})
-    greatest = 0.0
-    for name, one, other in zip(OpenOutputs._fields, expected, found, strict=True):
-        difference = float(np.abs(one - other).max() / max(1.0, float(np.abs(one).max())))
-        if not difference <= GREATEST_DIFFERENCE:
-            raise BundleError(
-                f"torch and onnxruntime differ by {difference:.1e} in {name}, "
-                f"expected at most {GREATEST_DIFFERENCE:.0e}"
-            )
-        greatest = max(greatest, difference)
-    return greatest
 
 
 def _probes(size: int) -> NDArray[np.float32]:
