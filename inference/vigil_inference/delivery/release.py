@@ -25,9 +25,9 @@ from sqlalchemy.orm import Session
 import vigil
 from vigil_inference.delivery.destinations import AnyDestination, ResultKind
 from vigil_inference.delivery.durable import write_durably
+from vigil_inference.delivery.release_rows import Kept, kept_before, plan, record_object
 from vigil_inference.delivery.rules import StudyFacts, destinations_of
-from vigil_inference.delivery.states import DeliveryState
-from vigil_inference.delivery.tables import Delivery, ResultObject, ResultSet
+from vigil_inference.delivery.tables import Delivery, ResultSet
 from vigil_inference.leases import FREE, Lease, Leases, is_free
 from vigil_inference.pictures import PictureStore
 from vigil_inference.records import AnalysisRecord
@@ -35,6 +35,7 @@ from vigil_inference.settings import Settings
 from vigil_inference.store import Store
 from vigil_inference.study_results import (
     LastRelease,
+    ResultsRemoved,
     basis_of,
     build_study_objects,
     last_release,
@@ -67,18 +68,6 @@ class DueStudy:
     study_instance_uid: str
     release_due_at: datetime
     attempts: int
-
-
-@dataclass(frozen=True)
-class _Kept:
-    kind: ResultKind
-    sop_class_uid: str
-    sop_instance_uid: str
-    series_instance_uid: str
-    instance_number: int
-    file_path: str
-    sha256: str
-    size_bytes: int
 
 
 class Release:
@@ -128,22 +117,29 @@ class Release:
         ------
         ResultsUnavailable
             If they cannot be built.
+        ResultsRemoved
+            If what was released is to go to another destination, and is not kept any more.
         OSError
             If their bytes cannot be kept.
         Overtaken
             If the study changed meanwhile, or another node is at it.
         """
         study, rows, previous = self._read(due.study_id)
-        wanted = self._destinations_of(study, rows)
+        wanted, went = self._destinations_of(study, rows)
         basis = basis_of(rows)
-        known = previous is not None and previous.basis == basis
-        if known or not rows or not wanted:
+        is_known = previous is not None and previous.basis == basis
+        # Raised by hand, it may meet a rule that sends it where it never went.
+        fresh = [one for one in wanted if one.name not in went] if is_known else wanted
+        if not rows or not fresh:
             self._end(due)
             return False
         lease = self._take(due)
         try:
             with self._leases.held(lease):
-                self._build(due, study, rows, previous, wanted)
+                if previous is not None and is_known:
+                    self._send_further(due, study, rows, previous, fresh)
+                else:
+                    self._build(due, study, rows, previous, wanted)
         except BaseException:
             self._leases.give_back(lease)
             raise
@@ -175,19 +171,44 @@ class Release:
         )
         kept = [self._keep(document) for document in documents]
         number = 1 if previous is None else previous.number + 1
-        message_id = f"msg_{uuid.uuid4().hex}"
         superseded = None if predecessor is None else predecessor.sop_instance_uid
-        message = self._message(study, rows, kept, number, message_id, superseded)
-        result_set = ResultSet(
+        result_set = self._result_set(study, rows, kept, number, superseded)
+        self._record(due, result_set, kept, wanted)
+
+    def _send_further(
+        self,
+        due: DueStudy,
+        study: Study,
+        rows: Sequence[Instance],
+        previous: LastRelease,
+        fresh: Iterable[AnyDestination],
+    ) -> None:
+        """Send what was released to destinations that only now are to have it, byte by byte."""
+        with self._store.reading() as session:
+            kept = kept_before(session, previous.objects)
+        if kept is None:
+            raise ResultsRemoved("what was released was removed by rule, and can go nowhere else")
+        result_set = self._result_set(study, rows, kept, previous.number + 1, None)
+        self._record(due, result_set, kept, fresh)
+
+    def _result_set(
+        self,
+        study: Study,
+        rows: Sequence[Instance],
+        kept: Sequence[Kept],
+        number: int,
+        superseded: str | None,
+    ) -> ResultSet:
+        message_id = f"msg_{uuid.uuid4().hex}"
+        return ResultSet(
             study_id=study.id,
             number=number,
             basis=basis_of(rows),
             objects=[item.sop_instance_uid for item in kept],
             message_id=message_id,
-            message=message,
+            message=self._message(study, rows, kept, number, message_id, superseded),
             released_at=self._store.now(),
         )
-        self._record(due, result_set, kept, wanted)
 
     def put_off(self, due: DueStudy, problem: str, retry_at: datetime | None) -> None:
         """Remember why a study's results could not be released; None is not tried again."""
@@ -210,22 +231,26 @@ class Release:
             ).all()
             return study, reported(rows), last_release(session, study_id)
 
-    def _destinations_of(self, study: Study, rows: Iterable[Instance]) -> list[AnyDestination]:
-        """Return where a study's results go: by rule, and wherever an earlier release went.
+    def _destinations_of(
+        self, study: Study, rows: Iterable[Instance]
+    ) -> tuple[list[AnyDestination], set[str]]:
+        """Return where a study's results go, and the names of where they went before.
 
-        There it would otherwise stand uncorrected.
+        They go where a rule says, and wherever an earlier release went: there it would otherwise
+        stand uncorrected.
         """
         facts = facts_of(study, rows)
         names = set(destinations_of(self._destinations, self._settings.delivery_rules, facts))
         with self._store.reading() as session:
-            names |= set(
+            went = set(
                 session.scalars(
                     select(Delivery.destination).where(Delivery.study_id == study.id).distinct()
                 )
             )
-        return [destination for destination in self._destinations if destination.name in names]
+        wanted = names | went
+        return [one for one in self._destinations if one.name in wanted], went
 
-    def _keep(self, document: "Dataset") -> _Kept:
+    def _keep(self, document: "Dataset") -> Kept:
         from vigil_inference.results import to_bytes
 
         content = to_bytes(document)
@@ -235,7 +260,7 @@ class Release:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_durably(path, content, path.with_name(f"{uuid.uuid4().hex}.part"))
-        return _Kept(
+        return Kept(
             kind=KINDS[document.SOPClassUID],
             sop_class_uid=str(document.SOPClassUID),
             sop_instance_uid=str(document.SOPInstanceUID),
@@ -250,20 +275,20 @@ class Release:
         self,
         due: DueStudy,
         result_set: ResultSet,
-        kept: Iterable[_Kept],
+        kept: Iterable[Kept],
         wanted: Iterable[AnyDestination],
     ) -> None:
         with self._store.writing() as session:
             self._end_in(session, due)
             session.add(result_set)
             session.flush()
-            objects = [_record_object(session, item, result_set.id) for item in kept]
+            objects = [record_object(session, item, result_set.id) for item in kept]
             for destination in wanted:
                 if not destination.has_objects:
-                    _plan(session, result_set, destination.name, None)
+                    plan(session, result_set, destination.name, None)
                 for item in objects:
                     if item.kind in destination.objects:
-                        _plan(session, result_set, destination.name, item)
+                        plan(session, result_set, destination.name, item)
 
     def _end(self, due: DueStudy) -> None:
         with self._store.writing() as session:
@@ -284,7 +309,7 @@ class Release:
         self,
         study: Study,
         rows: Iterable[Instance],
-        kept: Iterable[_Kept],
+        kept: Iterable[Kept],
         number: int,
         message_id: str,
         superseded: str | None,
@@ -339,56 +364,4 @@ def facts_of(study: Study, rows: Iterable[Instance]) -> StudyFacts:
             findings |= {finding.label for finding in record.findings if finding.flagged}
     return StudyFacts(
         frozenset(sources), study.institution_name, frozenset(findings), study.priority
-    )
-
-
-def _record_object(session: Session, item: _Kept, result_set_id: int) -> ResultObject:
-    """Return an object's row; one of an earlier release is the same object with the same bytes."""
-    row = session.scalars(
-        select(ResultObject).where(ResultObject.sop_instance_uid == item.sop_instance_uid)
-    ).one_or_none()
-    if row is None:
-        row = ResultObject(
-            result_set_id=result_set_id,
-            kind=item.kind,
-            sop_class_uid=item.sop_class_uid,
-            sop_instance_uid=item.sop_instance_uid,
-            series_instance_uid=item.series_instance_uid,
-            instance_number=item.instance_number,
-            file_path=item.file_path,
-            sha256=item.sha256,
-            size_bytes=item.size_bytes,
-        )
-        session.add(row)
-        session.flush()
-    elif row.sha256 == item.sha256 and row.removed_at is not None:
-        row.removed_at, row.removal_reason = None, ""  # its file was written again just now
-    elif row.sha256 != item.sha256:
-        # Drawn by another version of a library: under one UID the first bytes are the object.
-        log.warning("result_kept_as_first_released", object=row.id)
-    return row
-
-
-def _plan(
-    session: Session, result_set: ResultSet, destination: str, item: ResultObject | None
-) -> None:
-    """Add a delivery, unless this subject goes or went to that destination already."""
-    subject = result_set.message_id if item is None else item.sop_instance_uid
-    known = session.scalar(
-        select(Delivery.id).where(Delivery.destination == destination, Delivery.subject == subject)
-    )
-    if known is not None:
-        return
-    now = result_set.released_at
-    session.add(
-        Delivery(
-            study_id=result_set.study_id,
-            result_set_id=result_set.id,
-            result_object_id=None if item is None else item.id,
-            destination=destination,
-            subject=subject,
-            state=DeliveryState.PENDING.value,
-            created_at=now,
-            due_at=now,
-        )
     )

@@ -11,6 +11,9 @@ from sqlalchemy import select
 
 from tests.inference.conftest import FakeModel, MakeFile, Until
 from tests.inference.delivery.conftest import QUICK, Site
+from vigil.triage import Priority
+from vigil_inference.access.account import Account
+from vigil_inference.access.roles import Role
 from vigil_inference.delivery.desk import Selection
 from vigil_inference.delivery.states import DeliveryState
 from vigil_inference.intake import Source
@@ -77,6 +80,60 @@ def test_where_an_earlier_report_went_its_correction_goes_whatever_the_rules_say
     [document] = named.ReferencedSeriesSequence[0].ReferencedSOPSequence
     assert document.ReferencedSOPInstanceUID == first.SOPInstanceUID
     assert "URGENT" in comments(second)
+
+
+def test_a_study_that_is_raised_by_hand_goes_where_its_new_priority_sends_it(
+    start_site: StartSite, share: Path, tmp_path: Path
+) -> None:
+    for name in ("critical", "urgent"):
+        (tmp_path / name).mkdir()
+    folders = [to(share), to(tmp_path / "critical"), to(tmp_path / "urgent")]
+    for folder, name in zip(folders, ("share", "critical", "urgent"), strict=True):
+        folder["name"] = name
+    rules = [
+        {"to": ["share"], "priorities": ["ROUTINE"]},
+        {"to": ["urgent"], "priorities": ["URGENT"]},
+        {"to": ["critical"], "priorities": ["CRITICAL"]},
+    ]
+    site = start_site(*folders, delivery_rules=rules)
+    study = site.receive("0.1")
+    site.wait_for("DELIVERED", study=study)
+    reader = Account("hanh", "BS. Hạnh", frozenset({Role.RADIOLOGIST}))
+    book = site.service.readings
+    book.raise_by_hand(study, reader, "1", Priority.CRITICAL, "khó thở nặng")
+    rows = site.wait_for("DELIVERED", "DELIVERED", study=study)
+    assert [(row.destination, row.release) for row in rows] == [("share", 1), ("critical", 2)]
+    # The same object, for the pictures and what the model says of them are the same.
+    [before], [after] = list(share.glob("*.dcm")), list((tmp_path / "critical").glob("*.dcm"))
+    assert before.read_bytes() == after.read_bytes()
+    # What comes later corrects it in both places.
+    site.receive("0.1", StudyInstanceUID=study)
+    site.wait_for(*["DELIVERED"] * 4, study=study)
+    for folder in (share, tmp_path / "critical"):
+        first, second = reports(folder)
+        [named] = second.PredecessorDocumentsSequence
+        [document] = named.ReferencedSeriesSequence[0].ReferencedSOPSequence
+        assert document.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert list((tmp_path / "urgent").iterdir()) == []
+
+
+def test_a_study_that_no_rule_sent_is_sent_once_it_is_raised(
+    start_site: StartSite, share: Path
+) -> None:
+    rules = [{"to": ["share"], "priorities": ["CRITICAL"]}]
+    site = start_site(to(share), delivery_rules=rules)
+    study = site.receive("0.1")
+
+    def is_settled() -> bool:
+        with site.service.store.reading() as session:
+            row = session.scalars(select(Study)).one()
+            return row.state == "analysed" and row.release_due_at is None
+
+    site.wait_until(is_settled)
+    reader = Account("hanh", "BS. Hạnh", frozenset({Role.RADIOLOGIST}))
+    site.service.readings.raise_by_hand(study, reader, "1", Priority.CRITICAL, "khó thở")
+    [row] = site.wait_for("DELIVERED")
+    assert (row.study_instance_uid, row.destination) == (study, "share")
 
 
 def test_a_study_that_the_program_failed_on_has_a_report_that_says_so(
