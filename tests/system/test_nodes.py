@@ -26,7 +26,6 @@ class Site:
         self.results.mkdir()
         destination = {"name": "share", "kind": "folder", "path": str(self.results)}
         self.environment = {
-            "VIGIL_DATABASE_URL": database,
             "VIGIL_LEASE_SECONDS": str(LEASE_SECONDS),
             "VIGIL_RESULT_QUIET_SECONDS": "1",
             "VIGIL_DICOM_HOST": HOST,
@@ -34,15 +33,19 @@ class Site:
         }
         self.programs: list[Program] = []
 
-    def serve(self, **environment: str) -> Vigil:
-        vigil = Vigil(self.folder, self.bundle).start(**self.environment, **environment)
+    def _settings(self, name: str) -> dict[str, str]:
+        """What a node is told; by its name PostgreSQL knows its sessions."""
+        return self.environment | {"VIGIL_DATABASE_URL": f"{self.database}?application_name={name}"}
+
+    def serve(self, name: str) -> Vigil:
+        vigil = Vigil(self.folder, self.bundle).start(**self._settings(name))
         assert vigil.program is not None
         self.programs.append(vigil.program)
         return vigil
 
-    def work(self) -> Program:
+    def work(self, name: str) -> Program:
         command = [str(VIGIL), "worker", "--data-dir", str(self.folder / "data")]
-        environment = self.environment | {"VIGIL_BUNDLE": str(self.bundle)}
+        environment = self._settings(name) | {"VIGIL_BUNDLE": str(self.bundle)}
         self.programs.append(Program(command, self.folder / "worker.log", **environment))
         return self.programs[-1]
 
@@ -61,7 +64,7 @@ class Site:
             connection.execute("LOCK TABLE study_findings IN SHARE MODE")
             yield
 
-    def kill_in_mid_work(self, program: Program) -> list[str]:
+    def kill_in_mid_work(self, program: Program, name: str) -> list[str]:
         """Kill a node while pictures are in its hands; return which ones."""
         node = wait_until(lambda: self.node_of(program), "the node has told of itself")
         held = (
@@ -69,10 +72,15 @@ class Site:
             f"WHERE state = 'received' AND owner LIKE '{node}%'"
         )
         wait_until(lambda: self.ask(held), "the node has pictures in work")
-        program.process.send_signal(signal.SIGSTOP)
-        time.sleep(0.05)  # what it had asked the database for is done now
-        found = self.ask(held)
         program.stop(signal.SIGKILL)
+        # What it had asked the database for before it died is done when its sessions have ended;
+        # what waits to write a finding will never be committed.
+        sessions = (
+            f"SELECT 1 FROM pg_stat_activity WHERE application_name = '{name}' "
+            "AND wait_event_type IS DISTINCT FROM 'Lock'"
+        )
+        wait_until(lambda: not self.ask(sessions), "the killed node's sessions have ended")
+        found = self.ask(held)
         assert found, "what it holds cannot be finished while no finding is written"
         return [str(row[0]) for row in found]
 
@@ -83,7 +91,6 @@ def site(tmp_path: Path, stand_in_bundle: Path) -> Iterator[Site]:
         site = Site(tmp_path, database, stand_in_bundle)
         yield site
         for program in site.programs:
-            program.process.send_signal(signal.SIGCONT)
             program.stop()
 
 
@@ -92,15 +99,15 @@ def site(tmp_path: Path, stand_in_bundle: Path) -> Iterator[Site]:
 def test_what_a_killed_node_had_in_work_is_answered_and_delivered_once_by_another(
     site: Site, phantom_file: Callable[..., Path], victim: str
 ) -> None:
-    door = site.serve()
-    other = site.serve() if victim == "serve" else site.work()
-    program = door.program if victim == "serve" else other
+    door = site.serve("door")
+    other = site.serve("other") if victim == "serve" else site.work("other")
+    program, name = (door.program, "door") if victim == "serve" else (other, "other")
     assert isinstance(program, Program)
     wait_until(lambda: len(site.ask("SELECT 1 FROM nodes WHERE problem = ''")) == 2, "both work")
     paths = [phantom_file(seed, "effusion", size=(1024, 1024)) for seed in range(10)]
     with site.no_finding_is_written():
         sender = Sender(door.dicom_port, paths)
-        held = site.kill_in_mid_work(program)
+        held = site.kill_in_mid_work(program, name)
     killed_at = time.monotonic()
     acknowledged = sender.wait()
     assert set(held) <= {str(row[0]) for row in site.ask("SELECT sop_instance_uid FROM instances")}
@@ -130,8 +137,8 @@ def test_what_a_killed_node_had_in_work_is_answered_and_delivered_once_by_anothe
 
 
 def test_a_worker_stops_in_order_and_takes_leave(site: Site) -> None:
-    site.serve()
-    worker = site.work()
+    site.serve("door")
+    worker = site.work("worker")
     wait_until(lambda: site.node_of(worker), "the worker has told of itself")
     assert len(site.ask("SELECT 1 FROM nodes")) == 2
     assert worker.stop(signal.SIGTERM) == 0
