@@ -79,11 +79,15 @@ class FakeModel:
         )
         self.seen: list[str] = []
         self.pause_seconds = 0.0
+        self.may_go_on = threading.Event()
+        """Cleared, it keeps each picture in work until it is set again."""
+        self.may_go_on.set()
 
     def triage(self, path: Path) -> TriageResult:
         dataset = dcmread(path)
         self.seen.append(str(dataset.SOPInstanceUID))
         time.sleep(self.pause_seconds)
+        assert self.may_go_on.wait(120), "it was never let go on"
         wish = str(dataset.get("ImageComments", "0.1"))
         common: dict[str, Any] = {
             "bundle_id": "fake",
@@ -190,7 +194,7 @@ def make_file(tmp_path: Path) -> MakeFile:
 def until() -> Until:
     """Wait for something to become true, and return it."""
 
-    def wait(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+    def wait(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             assert time.monotonic() < deadline, "it did not happen in time"
@@ -264,7 +268,7 @@ def serving(settings: Settings, service: Service | Opening) -> Iterator[httpx.Cl
                 assert thread.is_alive(), "the web server did not start"
                 time.sleep(0.01)
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-            with httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
+            with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
                 yield client
         finally:
             opened = service.service if isinstance(service, Opening) else service

@@ -1,3 +1,4 @@
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_a_restart_goes_on_with_what_was_accepted_and_analyses_it_once(
 def test_a_picture_that_a_stop_cannot_wait_for_is_handed_back_and_its_attempt_counts(
     settings: Settings, model: FakeModel, make_file: MakeFile, until: Until
 ) -> None:
-    model.pause_seconds = 1.5
+    model.may_go_on.clear()
     service = Service(settings.model_copy(update={"stop_seconds": 0.1}), model)
     service.start()
     service.intake.accept(make_file("0.7"), SOURCE)
@@ -62,8 +63,10 @@ def test_a_picture_that_a_stop_cannot_wait_for_is_handed_back_and_its_attempt_co
     again = Service(settings, model)
     [row] = rows(again)
     assert (row.state, row.owner, row.leased_until, row.attempts) == ("received", "", None, 1)
+    model.may_go_on.set()
     for thread in service.analysis._threads:
-        thread.join(20)
+        thread.join(60)
+        assert not thread.is_alive()
     # What the old worker found after all is not its to say any more.
     [row] = rows(again)
     assert row.state == "received"
@@ -74,18 +77,21 @@ def test_a_picture_that_a_stop_cannot_wait_for_is_handed_back_and_its_attempt_co
 def test_a_stop_finishes_the_picture_in_work_and_leaves_the_others(
     settings: Settings, model: FakeModel, make_file: MakeFile, until: Until
 ) -> None:
-    model.pause_seconds = 0.3
+    model.may_go_on.clear()
     service = Service(settings, model)
     for _ in range(3):
         service.intake.accept(make_file(), SOURCE)
     service.start()
     until(lambda: model.seen)
-    service.stop()
+    stop = threading.Thread(target=service.stop)
+    stop.start()
+    until(service.analysis._stopping.is_set)
+    model.may_go_on.set()
+    stop.join()
     again = Service(settings, model)
     states = [row.state for row in rows(again)]
     again.store.close()
-    assert states[0] == "analysed"
-    assert states[-1] == "received"
+    assert states == ["analysed", "received", "received"]
 
 
 def test_a_result_holds_findings_thresholds_and_what_is_withheld(

@@ -167,7 +167,7 @@ def test_an_event_arrives_when_a_study_does_and_when_it_is_analysed(
         lines = (line for line in stream.iter_lines() if line.startswith(("event", "data")))
         assert next(lines) == "event: hello"
         next(lines)
-        with httpx.Client(base_url=client.base_url, trust_env=False) as sender:
+        with httpx.Client(base_url=client.base_url, trust_env=False, timeout=60) as sender:
             stow(sender, path)
         for _ in ("arrived", "analysed"):
             assert (next(lines), next(lines)) == ("event: study", f"data: {uid}")

@@ -53,7 +53,7 @@ def serving(data_dir: Path, bundle: Path) -> Iterator[tuple[subprocess.Popen[str
 
 
 def worklist(page: str) -> dict:
-    with urllib.request.urlopen(f"{page}api/worklist", timeout=10) as answer:
+    with urllib.request.urlopen(f"{page}api/worklist", timeout=60) as answer:
         return json.load(answer)
 
 
@@ -63,7 +63,7 @@ def test_the_service_starts_answers_and_stops_when_told(
     with serving(tmp_path / "var", stand_in_bundle) as (process, page, _):
         assert worklist(page)["total"] == 0
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) in (0, -signal.SIGTERM)
+        assert process.wait(60) in (0, -signal.SIGTERM)
 
 
 # pynetdicom leaves the socket of a lost connection to the garbage collector.
@@ -81,7 +81,7 @@ def test_what_was_acknowledged_survives_kill_9_and_is_analysed_once(
                 process.kill()
     assert 5 <= acknowledged < len(paths)
     with serving(data_dir, stand_in_bundle) as (_, page, _):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while (found := worklist(page))["pending"] and time.monotonic() < deadline:
             time.sleep(0.05)
     # One more may have been stored whose acknowledgement was cut off; none may be missing.

@@ -249,8 +249,9 @@ def test_a_sender_that_stops_in_the_middle_of_a_pdu_loses_its_association(
     service = start(dicom_timeout_seconds=1, dicom_max_associations=1)
     association = associate(service)
     send_raw(association, pdus_of(association, make_file())[0][:3])
-    assert send_all(service, make_file())[0].message.endswith("rejected the association")
+    # It was the only one that is served at a time.
     until(lambda: echo(service.listener.port))
+    until(lambda: association.is_aborted)
 
 
 def test_a_sender_that_trickles_for_too_long_loses_its_association(
@@ -313,7 +314,7 @@ def test_a_pdu_of_absurd_length_ends_the_connection_and_nothing_else(
 ) -> None:
     service = start()
     with socket.create_connection((HOST, service.listener.port)) as connection:
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.sendall(b"\x01\x00\xff\xff\xff\xff" + bytes(64))
         assert connection.recv(100) == b""
     assert echo(service.listener.port)

@@ -58,9 +58,9 @@ def test_readers_of_the_same_picture_wait_for_one_decoding(dicom_samples: Path) 
     pictures = FullDepthPictures()
     path = dicom_samples / "CR-MONO1-10-chest.dcm"
     asked = [pictures.ask(path, "a", quarter_turns=0, inverted=False) for _ in range(20)]
-    assert len({id(future.result(20)) for future in asked}) == 1
+    assert len({id(future.result(60)) for future in asked}) == 1
     again = pictures.ask(path, "a", quarter_turns=0, inverted=False)
-    assert (again.result(20).rows, pictures.decoded) == (440, 1)
+    assert (again.result(60).rows, pictures.decoded) == (440, 1)
     pictures.close()
 
 
@@ -68,7 +68,7 @@ def test_the_oldest_picture_is_let_go_when_there_is_no_room(dicom_samples: Path)
     pictures = FullDepthPictures(cache_bytes=250_000)
     path = dicom_samples / "CR-MONO1-10-chest.dcm"
     for key in ("a", "b", "c", "b", "a"):
-        pictures.ask(path, key, quarter_turns=0, inverted=False).result(20)
+        pictures.ask(path, key, quarter_turns=0, inverted=False).result(60)
     assert pictures.decoded == 4  # two fit: "b" was kept, "a" was not
     pictures.close()
 
@@ -79,7 +79,7 @@ def test_a_file_that_cannot_be_read_is_refused_each_time_anew(tmp_path: Path) ->
     for _ in range(2):
         future = pictures.ask(tmp_path / "broken.dcm", "a", quarter_turns=0, inverted=False)
         with pytest.raises(ImageRefused):
-            future.result(20)
+            future.result(60)
     assert pictures.decoded == 0
     pictures.close()
 
@@ -90,7 +90,7 @@ def test_more_pictures_than_will_soon_be_served_are_turned_away(
     release = threading.Event()
 
     def hold(*_path: object, **_correction: object) -> None:
-        release.wait(20)
+        release.wait(60)
 
     monkeypatch.setattr(full_depth, "code", hold)
     monkeypatch.setattr(full_depth, "_MOST_WAITING", 2)

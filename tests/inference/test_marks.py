@@ -75,7 +75,7 @@ def test_marks_are_set_over_http_and_told_to_everybody(
     with client.stream("GET", "/api/events") as stream:
         lines = (line for line in stream.iter_lines() if line.startswith("data"))
         next(lines)
-        with httpx.Client(base_url=client.base_url, trust_env=False) as other:
+        with httpx.Client(base_url=client.base_url, trust_env=False, timeout=60) as other:
             assert other.put(f"{url}/assignment", json={"reader": "a1"}).status_code == 204
             while next(lines) != f"data: {uid}":
                 pass

@@ -36,7 +36,7 @@ class Reader:
         self._listening = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._read()), daemon=True)
         self._thread.start()
-        assert self._listening.wait(10)
+        assert self._listening.wait(60)
 
     async def _read(self) -> None:
         async with self._hub.listen() as events:
@@ -80,16 +80,17 @@ def test_two_nodes_share_the_pictures_and_answer_each_once(
 ) -> None:
     models = FakeModel(), FakeModel()
     for model in models:
-        model.pause_seconds = 0.1
+        model.may_go_on.clear()
     door, worker = start_node(models[0]), start_node(models[1], has_doors=False)
     until(lambda: door.analysis.status.available and worker.analysis.status.available)
     for _ in range(12):
         door.intake.accept(make_file("0.7"), SOURCE)
+    until(lambda: models[0].seen and models[1].seen)
+    for model in models:
+        model.may_go_on.set()
     until(all_done(door))
     seen = models[0].seen + models[1].seen
     assert len(seen) == len(set(seen)) == 12
-    assert models[0].seen != []
-    assert models[1].seen != []
     assert {row.attempts for row in rows(door)} == {1}
 
 

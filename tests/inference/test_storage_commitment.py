@@ -63,7 +63,7 @@ def ask(
         information, action, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
     )
     if stay and status.Status == 0:
-        assert heard.wait(20)
+        assert heard.wait(60)
         assert reports[0][1].TransactionUID == information.TransactionUID
     association.release()
     return status.Status, reports

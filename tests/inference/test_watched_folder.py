@@ -75,7 +75,11 @@ def test_a_file_that_still_grows_is_left_alone(
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_file_that_was_cut_short_waits_and_is_then_refused(
-    folder: Path, service: Service, tmp_path: Path, compressed: bool
+    folder: Path,
+    service: Service,
+    tmp_path: Path,
+    compressed: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     dataset = make_dataset()
     if compressed:
@@ -89,9 +93,10 @@ def test_a_file_that_was_cut_short_waits_and_is_then_refused(
     watched = WatchedFolder(folder, service.intake, settle_seconds=0.05)
     watched.look()
     time.sleep(0.1)
+    monkeypatch.setattr("vigil_inference.watched_folder._CUT_SHORT_PATIENCE", 10_000)
     assert watched.look() == 0
     assert path.exists()
-    time.sleep(0.6)
+    monkeypatch.setattr("vigil_inference.watched_folder._CUT_SHORT_PATIENCE", 2)
     assert watched.look() == 0
     assert refused(folder) == ["short.dcm", "short.dcm.txt"]
     assert held(service) == []

@@ -44,7 +44,7 @@ def sign_in(stranger: httpx.Client) -> Iterator[SignIn]:
     clients: list[httpx.Client] = []
 
     def enter(name: str, password: str = PASSWORD) -> httpx.Client:
-        client = httpx.Client(base_url=stranger.base_url, timeout=20, trust_env=False)
+        client = httpx.Client(base_url=stranger.base_url, timeout=60, trust_env=False)
         clients.append(client)
         answer = client.post("/api/session", json={"name": name, "password": password})
         assert answer.status_code == 200, answer.text

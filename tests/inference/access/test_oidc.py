@@ -46,7 +46,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def service(settings: Settings, model: FakeModel, provider: str) -> Service:
-    configuration = httpx.get(f"{provider}/.well-known/openid-configuration").json()
+    configuration = httpx.get(f"{provider}/.well-known/openid-configuration", timeout=60).json()
     given = settings.model_copy(
         update={
             "accounts": "required",
@@ -78,7 +78,7 @@ def go_there(browser: httpx.Client) -> str:
 
 def say_who(address: str, subject: str) -> str:
     """Sign in at the provider; return where it sends the browser back to."""
-    answer = httpx.post(address, data={"sub": subject})
+    answer = httpx.post(address, data={"sub": subject}, timeout=60)
     assert answer.status_code in (302, 303), answer.text
     return str(answer.headers["location"])
 

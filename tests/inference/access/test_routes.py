@@ -59,7 +59,7 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Role | No
         nobody.headers["X-Forwarded-For"] = "192.0.2.77"
         for role in Role:
             client = found[role] = httpx.Client(
-                base_url=nobody.base_url, timeout=20, trust_env=False, headers=nobody.headers
+                base_url=nobody.base_url, timeout=60, trust_env=False, headers=nobody.headers
             )
             body = {"name": role.value, "password": PASSWORD}
             answer = client.post("/api/session", json=body).raise_for_status()

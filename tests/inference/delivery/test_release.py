@@ -55,8 +55,8 @@ def test_a_study_is_released_once_it_is_quiet_and_each_picture_starts_the_wait_a
     site = start_site(to(share), result_quiet_seconds=4)
     study = site.receive("0.95")
     time.sleep(2)
-    site.receive("0.1", StudyInstanceUID=study)
     last = time.monotonic()
+    site.receive("0.1", StudyInstanceUID=study)
     site.wait_for("DELIVERED")
     assert time.monotonic() - last >= 4
     [report] = reports(share)

@@ -25,7 +25,7 @@ def held_up(settings: Settings, model: FakeModel) -> Iterator[tuple[Opening, thr
     event = threading.Event()
 
     def make() -> Service:
-        event.wait(30)
+        event.wait(120)
         return Service(settings, model)
 
     yield Opening(make), event
@@ -60,7 +60,7 @@ def test_a_service_that_cannot_start_says_so_and_its_reason_is_kept(
     told = threading.Event()
     second = Opening(lambda: Service(settings, model), on_failure=told.set)
     with serving(settings, second) as client:
-        assert told.wait(20)
+        assert told.wait(60)
         assert client.get("/ready").json()["checks"]["database"] == "the service could not start"
         assert client.get("/ready").status_code == 503
     first.stop()
@@ -120,16 +120,14 @@ def test_a_bundle_that_computes_something_else_is_not_ready(
     vigil = Vigil(tmp_path, bundle).start(wait=False)
     try:
         wait_until(lambda: vigil.program.answers(f"{vigil.url}/live"), "it lives")
-        said = wait_until(
-            lambda: (
-                found
-                if "altered" in (found := httpx.get(f"{vigil.url}/ready").json()["checks"]["model"])
-                else None
-            ),
-            "the model was looked at",
-        )
-        assert "the network was altered" in said
-        assert httpx.get(f"{vigil.url}/ready").status_code == 503
+
+        def model() -> str:
+            answer = httpx.get(f"{vigil.url}/ready", timeout=60)
+            return str(answer.json()["checks"]["model"])
+
+        wait_until(lambda: "altered" in model(), "the model was looked at")
+        assert "the network was altered" in model()
+        assert httpx.get(f"{vigil.url}/ready", timeout=60).status_code == 503
     finally:
         vigil.stop()
 
@@ -147,7 +145,7 @@ def test_the_real_service_answers_while_its_database_is_held_by_another(
     try:
         vigil.start(wait=False)
         wait_until(lambda: vigil.program.answers(f"{vigil.url}/live"), "it lives")
-        answer = httpx.get(f"{vigil.url}/ready")
+        answer = httpx.get(f"{vigil.url}/ready", timeout=60)
         assert answer.status_code == 503
         assert answer.json()["checks"]["database"] == "its schema is being brought up to date"
         holder.execute("ROLLBACK")

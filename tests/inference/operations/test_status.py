@@ -47,6 +47,16 @@ def ask(client: httpx.Client, *options: str) -> Result:
     )
 
 
+def ask_json(client: httpx.Client) -> dict[str, Any]:
+    """Return the answer for programs.
+
+    The service runs in this very process and may say a line of its own log beside it.
+    """
+    said = ask(client, "--json").stdout
+    document: dict[str, Any] = json.loads(said[said.index("{") : said.rindex("}") + 1])
+    return document
+
+
 def test_a_service_at_rest_is_well(client: httpx.Client, service: Service, until: Until) -> None:
     until(lambda: client.get("/ready").status_code == 200)
     result = ask(client)
@@ -74,9 +84,7 @@ def test_what_was_received_analysed_and_refused_is_counted(
     assert result.exit_code == 0, result.output
     assert "3 received (STOW-RS 3), 2 analysed, 1 not: NOT_FRONTAL 1" in result.output
     assert "OBJECT_UNREADABLE 1 (since it started)" in result.output
-    # The service runs in this very process and may say a line of its own log beside the answer.
-    said = ask(client, "--json").stdout
-    document = json.loads(said[said.index("{") : said.rindex("}") + 1])
+    document = ask_json(client)
     assert document["level"] == "OK"
     assert document["status"]["database"]["last_day"]["received"] == {"STOW-RS": 3}
 
@@ -84,7 +92,7 @@ def test_what_was_received_analysed_and_refused_is_counted(
 def test_a_picture_that_waits_too_long_is_a_warning(
     settings: Settings, model: FakeModel, make_file: MakeFile, stow: Any, until: Until
 ) -> None:
-    model.pause_seconds = 3.0
+    model.may_go_on.clear()
     service = Service(settings, model)
     with serving(settings, service) as client:
         until(lambda: client.get("/ready").status_code == 200)
@@ -97,17 +105,20 @@ def test_a_picture_that_waits_too_long_is_a_warning(
         assert result.exit_code == 1, result.output
         assert "a picture has waited 9 min for its analysis" in result.output
         assert ask(client, "--waiting-limit", "3600").exit_code == 0
+        model.may_go_on.set()
 
 
 def test_a_service_that_is_not_ready_is_critical_and_says_why(
-    client: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, service: Service, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Its own thread says so once, that the model is loaded.
+    until(lambda: client.get("/ready").status_code == 200)
     monkeypatch.setattr(service.analysis, "_status", ModelStatus(False, "there is no bundle"))
     result = ask(client)
     assert result.exit_code == 2
     assert "CRITICAL  not ready" in result.output
     assert "model: there is no bundle" in result.output
-    document = json.loads(ask(client, "--json").stdout)
+    document = ask_json(client)
     assert document["problems"] == ["model: there is no bundle"]
     assert document["status"]["model"] is None
 

@@ -163,7 +163,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_says_who_was_faster(
         look = desk._shelf.load
 
         def load_together(entry: object) -> object:
-            both_looked.wait(20)
+            both_looked.wait(60)
             return look(entry)  # type: ignore[arg-type]
 
         desk._shelf.load = load_together  # type: ignore[method-assign,assignment]
@@ -176,7 +176,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_says_who_was_faster(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     won, lost = sorted(said, key=len)
     assert won == "promote"
     assert "hanh@station: promote second" in lost

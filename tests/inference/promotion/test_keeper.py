@@ -116,12 +116,12 @@ def test_a_picture_in_work_keeps_the_bundle_that_began_it(
 
     def slow(path: Path) -> Any:
         began.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         return real(path)
 
     model.triage = slow
     send_films(serving, 1)
-    assert began.wait(20)
+    assert began.wait(60)
     desk = site.desk(serving)
     desk.shadow(bundles.second, asked())
     desk.promote("second", asked(anyway=True))

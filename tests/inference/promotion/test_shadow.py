@@ -5,6 +5,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from vigil_inference.leases import Leases
 from vigil_inference.promotion import reader as reader_module
 from vigil_inference.promotion.queue import Pair, ShadowQueue, count_unread
 from vigil_inference.promotion.record import read_models
-from vigil_inference.promotion.tables import ModelBundle
+from vigil_inference.promotion.tables import ModelBundle, ShadowReading
 from vigil_inference.records import AnalysisRecord
 from vigil_inference.service import Service
 from vigil_inference.tables import Instance, State
@@ -162,12 +163,17 @@ def test_too_long_a_backlog_loses_its_oldest_pictures_and_counts_them(silent: Se
 def test_a_picture_that_was_in_shadow_work_when_its_process_died_is_taken_again(
     silent: Service,
 ) -> None:
-    queue, pair = ShadowQueue(silent.store, Leases(silent.store, 0.05), 100), pair_of(silent)
+    queue, pair = queue_of(silent), pair_of(silent)
     first = queue.claim(pair)
     assert first is not None
     taken = [queue.claim(pair) for _ in range(3)]
     assert first.instance_id not in {task.instance_id for task in taken if task}
-    threading.Event().wait(0.1)
+    with silent.store.writing() as session:
+        session.execute(
+            update(ShadowReading)
+            .where(ShadowReading.instance_id == first.instance_id)
+            .values(leased_until=silent.store.now() - timedelta(seconds=1))
+        )
     again = queue.claim(pair)
     assert again is not None
     assert (again.instance_id, again.attempts) == (first.instance_id, 2)

@@ -102,8 +102,14 @@ def test_an_open_page_hears_of_a_statement(client: httpx.Client, study: str) -> 
 
 
 def test_a_statement_sent_again_makes_no_second_event(
-    client: httpx.Client, study: str, service: Service, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client,
+    study: str,
+    service: Service,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The result is kept a moment before it is told of.
+    until(lambda: not service.analysis.is_working)
     told: list[object] = []
     monkeypatch.setattr(service.hub, "publish", told.append)
     body = {"id": str(uuid.uuid4()), "seen_version": 0, "act": "note", "note": "x"}
