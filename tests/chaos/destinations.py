@@ -221,8 +221,8 @@ def prove_destinations(
         recorder = stack.enter_context(Recorder())
         stack.callback(recorder.answer)  # before the service stops: nobody hangs
         destinations = [
-            archive.destination(timeout_seconds=2),
-            recorder.destination(timeout_seconds=2),
+            archive.destination(timeout_seconds=5),
+            recorder.destination(timeout_seconds=5),
         ]
         vigil.start(
             VIGIL_DESTINATIONS=json.dumps(destinations),

@@ -164,11 +164,11 @@ class _Scene:
         program = self.vigil.program
         assert program is not None
         self.proof.require(program.process.poll() is None, f"{when}, the service ended")
-        health = httpx.get(f"{self.vigil.url}/health", timeout=10)
+        health = httpx.get(f"{self.vigil.url}/health", timeout=60)
         self.proof.require(health.is_success, f"{when}, /health answers {health.status_code}")
 
     def require_not_ready(self, when: str) -> None:
-        status = httpx.get(f"{self.vigil.url}/ready", timeout=10).status_code
+        status = httpx.get(f"{self.vigil.url}/ready", timeout=60).status_code
         self.proof.require(status == 503, f"{when}, /ready answers {status}")
 
     def await_all(self) -> None:

@@ -1,7 +1,8 @@
 """Vigil's pages in Debian's Chromium, driven by Playwright.
 
 ``pages(language="fr", theme="light", width=390)`` opens a page whose complaints are collected: a
-test that leaves any of them fails when it ends.
+test that leaves any of them fails when it ends. ``arrive`` goes to an address and waits until the
+page can be used.
 """
 
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.conftest import PROJECT
 from tests.system.peers import find_tool
@@ -20,6 +21,13 @@ ARTEFACTS = PROJECT / "var" / "artefacts"
 _SERIOUS = ("serious", "critical")
 # Of a connection that a test cuts itself, and of refusals that it asks for.
 _EXPECTED = re.compile(r"Failed to load resource|net::ERR_")
+_WAIT_MS = 60_000
+"""How long a page is waited for; what is there earlier is seen earlier."""
+expect.set_options(timeout=_WAIT_MS)
+
+LIST = ".rows .row-link"
+FILM = ".film[data-stage=full]"
+READING = ".reading .acts .strong"
 
 OpenPage = Callable[..., Page]
 
@@ -59,7 +67,7 @@ def opened_pages(browser: Browser) -> Iterator[OpenPage]:
             **options,
         )
         context.add_init_script(f"localStorage.setItem('vigil-theme', '{theme}')")
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(_WAIT_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -77,6 +85,34 @@ def opened_pages(browser: Browser) -> Iterator[OpenPage]:
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+def arrive(page: Page, url: str, shows: str) -> Page:
+    """Go to one of Vigil's pages and wait until it can be used.
+
+    Parameters
+    ----------
+    page
+        The page.
+    url
+        The address.
+    shows
+        A selector of what the test uses, such as ``LIST``, ``FILM`` (at full depth) or ``READING``
+        (what was said before has come, and keys are taken). It is waited for, and so is the live
+        connection, by which the page hears of what others do.
+    """
+    page.goto(url)
+    page.locator(shows).first.wait_for()
+    page.locator("#live.is-on").wait_for(state="attached")
+    settle(page)
+    return page
+
+
+def settle(page: Page) -> None:
+    """Wait until what was asked for is painted."""
+    page.evaluate(
+        "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
 
 
 def violations(page: Page) -> list[str]:

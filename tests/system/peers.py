@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -24,10 +25,16 @@ VIGIL = Path(sys.executable).parent / "vigil"
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens on now.
+
+    It is none of those that the system gives to whoever connects (32768 and up on Linux): one of
+    them can be in use again before the program that was told of it listens there.
+    """
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 def find_tool(name: str, package: str) -> str:
@@ -121,8 +128,18 @@ class Vigil:
         program = Program(command, self.folder / "service.log", **environment)
         self.program = program
         if wait:
-            wait_until(lambda: program.answers(f"{self.url}/ready"), "the service is ready")
+            try:
+                wait_until(lambda: program.answers(f"{self.url}/ready"), "the service is ready")
+            except BaseException:
+                program.stop(signal.SIGKILL)
+                raise
         return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Stop the service and return its exit code."""

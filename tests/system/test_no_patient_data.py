@@ -11,6 +11,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -44,6 +45,7 @@ SECRETS = (
     "zyzzyva", "quỳnh", "telltale", "tt-4711", "acc-tell", "19420317", "tellclinic", "tellstudy",
     "telldoctor", "tellcomment", "tellfile", STUDY,
 )  # fmt: skip
+get, post = partial(httpx.get, timeout=60), partial(httpx.post, timeout=60)
 MULTIPART = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=B'}
 
 
@@ -179,8 +181,8 @@ def test_nothing_that_an_operator_sees_names_the_patient(
         wait_until(failed, "deliveries have failed")
         wait_until(lambda: len(list((watched / "refused").glob("*.dcm"))) == 2, "two are refused")
         seen += read_and_raise(vigil)
-        seen.append(httpx.get(f"{vigil.url}/metrics").text)
-        seen.append(httpx.get(f"{vigil.url}/api/status").text)
+        seen.append(get(f"{vigil.url}/metrics").text)
+        seen.append(get(f"{vigil.url}/api/status").text)
         for option in ("--json", "--waiting-limit=0"):
             told = subprocess.run(
                 [str(VIGIL), "status", "--url", vigil.url, option],
@@ -229,18 +231,18 @@ def send_by_web(vigil: Vigil, make_telltale: Callable[..., Path]) -> list[str]:
     """Send by STOW-RS, ask for what is not there; return the bodies of all errors."""
     whole, broken = make_telltale(4), broken_header(make_telltale(5))
     url = f"{vigil.url}/dicomweb/studies"
-    assert httpx.post(url, content=body_of(whole.read_bytes()), headers=MULTIPART).is_success
+    assert post(url, content=body_of(whole.read_bytes()), headers=MULTIPART).is_success
     answers = [
-        httpx.post(url, content=body_of(broken), headers=MULTIPART),
-        httpx.post(url, content=body_of(f"{NAME} {STUDY}".encode()), headers=MULTIPART),
-        httpx.post(url, content=whole.read_bytes(), headers=MULTIPART),
-        httpx.post(url, content=NAME.encode(), headers={"Content-Type": "text/plain"}),
-        httpx.get(f"{url}?PatientName={NAME}&limit=telltale"),
-        httpx.get(f"{url}/{STUDY}/series/1.2/instances/1.3/rendered"),
-        httpx.get(f"{vigil.url}/api/studies/{STUDY}"),
-        httpx.get(f"{vigil.url}/{TAGS['PatientID']}"),
-        httpx.post(f"{vigil.url}/api/deliveries/retry", json={"study": NAME}),
-        httpx.get(f"{vigil.url}/ready", headers={"Host": "telltale.example"}),
+        post(url, content=body_of(broken), headers=MULTIPART),
+        post(url, content=body_of(f"{NAME} {STUDY}".encode()), headers=MULTIPART),
+        post(url, content=whole.read_bytes(), headers=MULTIPART),
+        post(url, content=NAME.encode(), headers={"Content-Type": "text/plain"}),
+        get(f"{url}?PatientName={NAME}&limit=telltale"),
+        get(f"{url}/{STUDY}/series/1.2/instances/1.3/rendered"),
+        get(f"{vigil.url}/api/studies/{STUDY}"),
+        get(f"{vigil.url}/{TAGS['PatientID']}"),
+        post(f"{vigil.url}/api/deliveries/retry", json={"study": NAME}),
+        get(f"{vigil.url}/ready", headers={"Host": "telltale.example"}),
     ]
     assert [answer.status_code for answer in answers if answer.is_success] == []
     return [answer.text for answer in answers]
@@ -251,14 +253,14 @@ def read_and_raise(vigil: Vigil) -> list[str]:
     study = vigil.studies()[0]
     url = f"{vigil.url}/api/studies/{study['study_instance_uid']}"
     said = {"id": "0" * 8 + "-0000-4000-8000-" + "0" * 12, "seen_version": 0, "act": "note"}
-    kept = httpx.post(f"{url}/readings/statements", json=said | {"note": f"{NAME} tellcomment"})
+    kept = post(f"{url}/readings/statements", json=said | {"note": f"{NAME} tellcomment"})
     assert kept.json()["mine"]["note"] == f"{NAME} tellcomment"
     refused = [
-        httpx.post(f"{url}/readings/statements", json=said | {"note": NAME * 500}),
-        httpx.post(f"{url}/readings/statements", json=said | {"act": NAME}),
-        httpx.post(f"{url}/readings/statements", json=said | {"label": "Telltale"}),
-        httpx.post(f"{url}/priority", json={"id": "telltale", "priority": NAME, "reason": NAME}),
-        httpx.get(f"{vigil.url}/api/studies/{STUDY}/readings"),
+        post(f"{url}/readings/statements", json=said | {"note": NAME * 500}),
+        post(f"{url}/readings/statements", json=said | {"act": NAME}),
+        post(f"{url}/readings/statements", json=said | {"label": "Telltale"}),
+        post(f"{url}/priority", json={"id": "telltale", "priority": NAME, "reason": NAME}),
+        get(f"{vigil.url}/api/studies/{STUDY}/readings"),
     ]
     assert [answer.status_code for answer in refused if answer.is_success] == []
     return [*(answer.text for answer in refused), vigil_statistics(vigil)]
@@ -266,7 +268,7 @@ def read_and_raise(vigil: Vigil) -> list[str]:
 
 def vigil_statistics(vigil: Vigil) -> str:
     """Return what the statistics say, by HTTP."""
-    return httpx.get(f"{vigil.url}/api/readings/statistics").raise_for_status().text
+    return get(f"{vigil.url}/api/readings/statistics").raise_for_status().text
 
 
 def put_into_folder(watched: Path, make_telltale: Callable[..., Path]) -> None:

@@ -28,7 +28,7 @@ def test_a_notebook_runs_from_top_to_bottom(
         monkeypatch.setenv("VIGIL_DATA", str(Path(os.environ["VIGIL_DATA"]).resolve()))
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
-        notebook, timeout=240, resources={"metadata": {"path": str(path.parent)}}
+        notebook, timeout=560, resources={"metadata": {"path": str(path.parent)}}
     ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     printed = "".join(output.get("text", "") for output in outputs)

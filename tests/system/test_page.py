@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from tests.system.pages import OpenPage, screenshot
+from tests.system.pages import LIST, OpenPage, arrive, screenshot
 from tests.system.peers import Vigil, wait_until
 from tests.system.test_restart import Sender
 
@@ -24,8 +24,7 @@ def test_the_page_shows_every_study_in_reading_order_and_new_ones_by_themselves(
     assert len(Sender(vigil.dicom_port, paths[:-1]).wait()) == len(paths) - 1
     vigil.wait_for(len(paths) - 1)
 
-    page = pages(language="vi", width=1440, height=900)
-    page.goto(vigil.url)
+    page = arrive(pages(language="vi", width=1440, height=900), vigil.url, LIST)
     wait_until(lambda: _shows_all(page, vigil), "the page shows the worklist")
     assert "NOT_FRONTAL" in page.inner_text("main")
     # One more comes while the page is open; nobody touches it.

@@ -73,7 +73,7 @@ def test_promoted_killed_and_rolled_back_while_pictures_come(
     before = {study["study_instance_uid"]: study["priority"] for study in service.studies()}
 
     assert "second" in models(service, "promote", "second", "--reason", "three were compared")
-    wait_until(lambda: status(service)["model"]["bundle_id"] == "second", "the node serves it", 20)
+    wait_until(lambda: status(service)["model"]["bundle_id"] == "second", "the node serves it")
     deliver(2, 10)
     pictures = service.wait_for(5).values()
     assert sorted(one["bundle_id"] for one in pictures) == ["first"] * 3 + ["second"] * 2
@@ -82,7 +82,7 @@ def test_promoted_killed_and_rolled_back_while_pictures_come(
     assert {uid: after[uid] for uid in before} == before
 
     models(service, "rollback", "--reason", "too many alarms")
-    wait_until(lambda: status(service)["model"]["bundle_id"] == "first", "the node is back", 20)
+    wait_until(lambda: status(service)["model"]["bundle_id"] == "first", "the node is back")
     deliver(1, 20)
     last = service.wait_for(6).values()
     assert sorted(one["bundle_id"] for one in last) == ["first"] * 4 + ["second"] * 2

@@ -51,7 +51,7 @@ def test_what_was_acknowledged_before_the_model_came_is_analysed_after_a_kill(
     vigil = Vigil(tmp_path, tmp_path / "no-bundle-here").start(wait=False)
     try:
         wait_until(lambda: vigil.program.answers(f"{vigil.url}/health"), "the service lives")
-        assert httpx.get(f"{vigil.url}/ready").status_code == 503
+        assert httpx.get(f"{vigil.url}/ready", timeout=60).status_code == 503
         paths = [phantom_file(seed) for seed in range(6)]
         acknowledged = Sender(vigil.dicom_port, paths).wait()
         assert len(acknowledged) == 6

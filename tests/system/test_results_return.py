@@ -9,7 +9,7 @@ import httpx
 import pydicom
 import pytest
 
-from tests.system.pages import OpenPage
+from tests.system.pages import READING, OpenPage, arrive
 from tests.system.peers import HOST, Orthanc, Vigil, wait_until
 
 NAME = "Nguyễn^Thị Hồng Ngọc"
@@ -60,11 +60,8 @@ def test_a_name_comes_back_as_it_was_and_results_that_are_forwarded_make_no_more
     assert kinds == ["capture", "capture", "key_objects", "key_objects", "report", "report"]
 
     # On the screen as a person reads it, and after a reading as before.
-    page = pages(language="vi")
-    page.goto(f"{vigil.url}/studies/{study}")
+    page = arrive(pages(language="vi"), f"{vigil.url}/studies/{study}", READING)
     page.get_by_role("heading", name="Nguyễn Thị Hồng Ngọc", exact=True).wait_for()
-    # Keys are for a reading that can be seen: before that they do nothing.
-    page.locator(".reading .says li").first.wait_for()
     page.keyboard.press("y")
     page.keyboard.press("s")
     # The page goes on to the other study as soon as it hears that this one is signed.

@@ -1,14 +1,13 @@
 """Signing in, in a real browser: the first start, the one-time password, what a role is shown."""
 
-import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page, expect
 
-from tests.conftest import PROJECT
-from tests.system.browser import Browser
+from tests.system.pages import OpenPage, screenshot
 from tests.system.peers import Vigil, wait_until
 from tests.system.test_restart import Sender
 from vigil_inference.access.desk import AccessDesk
@@ -16,31 +15,21 @@ from vigil_inference.access.roles import Role
 from vigil_inference.settings import Settings
 from vigil_inference.store import Store
 
-ARTEFACTS = PROJECT / "var" / "artefacts"
 PASSWORD = "con mèo trên mái nhà"
 
 
-def fill(browser: Browser, **values: str) -> None:
+def fill(page: Page, *values: str) -> None:
     """Type into the fields of the form that is shown, in order, and send it."""
-    typed = json.dumps(list(values.values()))
-    browser.evaluate(
-        f"""(() => {{
-          const form = [...document.querySelectorAll("form.credentials")].pop();
-          const fields = [...form.querySelectorAll("input:not(.unseen)")];
-          {typed}.forEach((value, at) => {{ fields[at].value = value; }});
-          form.requestSubmit();
-        }})()"""
-    )
+    form = page.locator("form.credentials").last
+    fields = form.locator("input:not(.unseen)")
+    expect(fields).to_have_count(len(values))
+    for at, value in enumerate(values):
+        fields.nth(at).fill(value)
+    form.locator("[type=submit], button:not([type])").first.click()
 
 
-def shows(browser: Browser, text: str) -> None:
-    wait_until(lambda: text in browser.text(), f"the page shows {text}", 30)
-
-
-def press(browser: Browser, text: str) -> None:
-    browser.evaluate(
-        f"[...document.querySelectorAll('button')].find(b => b.textContent === {text!r}).click()"
-    )
+def shows(page: Page, text: str) -> None:
+    expect(page.locator("body")).to_contain_text(text, use_inner_text=True)
 
 
 @pytest.mark.slow
@@ -48,7 +37,7 @@ def test_from_the_first_start_to_signing_out(
     start_vigil: Callable[..., Vigil],
     stand_in_bundle: Path,
     phantom_file: Callable[..., Path],
-    tmp_path: Path,
+    pages: OpenPage,
 ) -> None:
     vigil = start_vigil(stand_in_bundle, VIGIL_ACCOUNTS="required", VIGIL_SITE="Trạm y tế")
     data = vigil.folder / "data"
@@ -59,32 +48,32 @@ def test_from_the_first_start_to_signing_out(
     assert once not in vigil.program.log.read_text(encoding="utf-8")  # type: ignore[union-attr]
     Sender(vigil.dicom_port, [phantom_file(31, "effusion")]).wait()
 
-    with Browser(tmp_path / "profile", language="en") as browser:
-        browser.open(vigil.url)
-        shows(browser, "Sign in")
-        assert "Research use only, not a medical device" in browser.text()
-        assert "Trạm y tế" in browser.text()
-        browser.screenshot(ARTEFACTS / "sign-in.png")
-        fill(browser, name="admin", password="not the password")
-        shows(browser, "Name and password do not match.")
-        fill(browser, name="admin", password=once)
-        shows(browser, "This password works only once.")
-        fill(browser, new="admin admin admin", again="admin admin admin")
-        shows(browser, "The password must not be your name.")
-        fill(browser, new=PASSWORD, again="something else")
-        shows(browser, "are not the same")
-        fill(browser, new=PASSWORD, again=PASSWORD)
-        shows(browser, "Live")
-        shows(browser, "admin")
-        # An administrator sees the list, not the pictures.
-        shows(browser, "URGENT".title())
-        assert browser.evaluate("fetch('/api/me').then(r => r.json()).then(m => m.roles[0])") == (
-            "administrator"
-        )
-        press(browser, "Sign out")
-        shows(browser, "Password")
-        assert browser.evaluate("fetch('/api/worklist').then(r => r.status)") == 401
-        assert [line for line in browser.console if "Content Security Policy" in line] == []
+    page = pages()
+    page.goto(vigil.url)
+    shows(page, "Sign in")
+    shows(page, "Research use only, not a medical device")
+    shows(page, "Trạm y tế")
+    screenshot(page, "sign-in")
+    fill(page, "admin", "not the password")
+    shows(page, "Name and password do not match.")
+    fill(page, "admin", once)
+    shows(page, "This password works only once.")
+    fill(page, "admin admin admin", "admin admin admin")
+    shows(page, "The password must not be your name.")
+    fill(page, PASSWORD, "something else")
+    shows(page, "are not the same")
+    fill(page, PASSWORD, PASSWORD)
+    shows(page, "Live")
+    shows(page, "admin")
+    # An administrator sees the list, not the pictures.
+    shows(page, "URGENT".title())
+    assert page.evaluate("fetch('/api/me').then(r => r.json()).then(m => m.roles[0])") == (
+        "administrator"
+    )
+    page.locator("details.account summary").click()
+    page.get_by_role("button", name="Sign out").click()
+    shows(page, "Password")
+    assert page.evaluate("fetch('/api/worklist').then(r => r.status)") == 401
 
 
 @pytest.mark.slow
@@ -92,7 +81,7 @@ def test_a_page_whose_session_ends_takes_the_patients_off_the_screen(
     start_vigil: Callable[..., Vigil],
     stand_in_bundle: Path,
     phantom_file: Callable[..., Path],
-    tmp_path: Path,
+    pages: OpenPage,
 ) -> None:
     vigil = start_vigil(stand_in_bundle, VIGIL_ACCOUNTS="required")
     database = vigil.folder / "data" / "vigil.sqlite3"
@@ -100,17 +89,17 @@ def test_a_page_whose_session_ends_takes_the_patients_off_the_screen(
     desk.accounts.add("hanh", "BS. Trần Thị Hạnh", {Role.RADIOLOGIST}, PASSWORD)
     Sender(vigil.dicom_port, [phantom_file(31, "effusion", patient_name="Lê^Bình")]).wait()
 
-    with Browser(tmp_path / "profile", language="vi") as browser:
-        browser.open(vigil.url)
-        shows(browser, "Đăng nhập")
-        fill(browser, name="hanh", password=PASSWORD)
-        shows(browser, "Lê Bình")
-        shows(browser, "BS. Trần Thị Hạnh")
-        browser.screenshot(ARTEFACTS / "signed-in.png")
-        desk.accounts.set_disabled("hanh", True)
-        shows(browser, "Phiên làm việc đã kết thúc")
-        assert "Lê Bình" not in browser.text()
-        browser.screenshot(ARTEFACTS / "session-ended.png")
+    page = pages(language="vi")
+    page.goto(vigil.url)
+    shows(page, "Đăng nhập")
+    fill(page, "hanh", PASSWORD)
+    shows(page, "Lê Bình")
+    shows(page, "BS. Trần Thị Hạnh")
+    screenshot(page, "signed-in")
+    desk.accounts.set_disabled("hanh", True)
+    shows(page, "Phiên làm việc đã kết thúc")
+    expect(page.locator("body")).not_to_contain_text("Lê Bình")
+    screenshot(page, "session-ended")
     with sqlite3.connect(database) as rows:
         [[ended]] = rows.execute("SELECT count(*) FROM sessions WHERE ended_at IS NOT NULL")
     assert ended == 1

@@ -3,15 +3,14 @@
 Named so that it comes after the notebooks, whose executed copies it shows.
 """
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from html.parser import HTMLParser
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -27,7 +26,7 @@ from typer import Context
 from typer.main import get_command
 
 from tests.conftest import PROJECT
-from tests.system.peers import free_port
+from tests.system.peers import free_port, wait_until
 from vigil.cli import app
 
 DOCS = PROJECT / "docs"
@@ -74,7 +73,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, _Page]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=560,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     return {path: _Page(path) for path in folder.rglob("*.html") if path.name != "404.html"}
@@ -208,7 +207,7 @@ class _Shell:
             capture_output=True,
             text=True,
             check=False,
-            timeout=240,
+            timeout=560,
         )
         self.printed += done.stdout
         assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
@@ -223,17 +222,18 @@ class _Shell:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        for _ in range(600):
-            assert self.serving.poll() is None, (self.folder / "service.log").read_text("utf-8")
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/ready", timeout=5):
-                    return
-            except OSError:
-                time.sleep(0.1)
-        raise AssertionError("the service was not ready in a minute")
+        wait_until(self._is_ready, "the service is ready")
+
+    def _is_ready(self) -> bool:
+        assert self.serving is not None
+        assert self.serving.poll() is None, (self.folder / "service.log").read_text("utf-8")
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/ready", timeout=5).close()
+            return True
+        return False
 
 
-@contextmanager
+@contextlib.contextmanager
 def _shell(folder: Path, bundle: Path) -> Iterator[_Shell]:
     shell = _Shell(folder, (free_port(), free_port()), bundle)
     try:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Route
 
-from tests.system.pages import OpenPage, screenshot, violations
-from tests.system.peers import Vigil
+from tests.system.pages import LIST, OpenPage, arrive, screenshot, settle, violations
+from tests.system.peers import Vigil, wait_until
 from tests.system.test_restart import Sender
 from vigil.phantom import make_phantom
 from vigil.phantom.dicom import write_dx
@@ -74,23 +74,12 @@ def serve(vigil: Vigil, films: list[Path]) -> Site:
 @pytest.fixture(scope="module")
 def site(stand_in_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("viewer")
-    vigil = Vigil(folder, stand_in_bundle).start()
-    yield serve(vigil, write_films(folder))
-    vigil.stop()
+    with Vigil(folder, stand_in_bundle).start() as vigil:
+        yield serve(vigil, write_films(folder))
 
 
 def opened(page: Page, site: Site, date: str = NOW, stage: str = "full") -> Page:
-    page.goto(site.url(date))
-    page.wait_for_selector(f".film[data-stage={stage}]")
-    settle(page)
-    return page
-
-
-def settle(page: Page) -> None:
-    """Wait until what was asked for is painted."""
-    page.evaluate(
-        "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
-    )
+    return arrive(page, site.url(date), f".film[data-stage={stage}]")
 
 
 GREYS = """(canvas) => {
@@ -180,8 +169,10 @@ def test_zoom_keeps_the_place_under_the_pointer_and_fit_brings_all_back(
     assert box is not None
     at = (box["x"] + 0.4 * box["width"], box["y"] + 0.5 * box["height"])
     page.mouse.move(*at)
-    value = re.search(r"Value ([\d,]+)", corner(page))
+    said = corner(page)
+    value = re.search(r"Value ([\d,]+)", said)
     page.mouse.wheel(0, -400)
+    wait_until(lambda: corner(page) != said, "the film is zoomed")
     page.mouse.move(at[0], at[1])
     after = re.search(r"Value ([\d,]+)", corner(page))
     assert value is not None
@@ -208,10 +199,8 @@ def test_the_heat_map_lies_over_the_film_only_while_it_is_switched_on(
     plain = greys(page)
     button = page.locator("[data-map]").first
     button.click()
-    page.wait_for_function("() => document.querySelector('.layers button').hidden === false")
-    page.wait_for_timeout(800)
+    wait_until(lambda: difference(plain, greys(page)) > 1, "the map has come")
     coloured = greys(page)
-    assert difference(plain, coloured) > 1
     # A film is grey: red and blue differ only where the map is.
     assert max(abs(r - b) for r, b in zip(coloured[::2], coloured[1::2], strict=True)) > 40
     assert button.get_attribute("aria-pressed") == "true"
@@ -330,7 +319,8 @@ def test_a_number_says_what_it_is_by_mouse_by_focus_and_by_tap(site: Site, pages
     page.wait_for_selector(".note", state="detached")
     number.click()
     page.mouse.move(5, 300)
-    page.wait_for_timeout(300)
+    # Longer than a note that is not kept open stays.
+    page.evaluate("() => new Promise((done) => setTimeout(done, 300))")
     assert page.locator(".note").count() == 1
     assert number.get_attribute("aria-expanded") == "true"
     assert violations(page) == []
@@ -391,8 +381,7 @@ def test_a_removed_original_leaves_its_preview_and_says_why(
     for file in (vigil.folder / "data" / "previews").rglob("*.jpg"):
         file.unlink()
     page = pages()
-    page.goto(site.url())
-    page.wait_for_selector(".film .empty:visible")
+    arrive(page, site.url(), ".film .empty:visible")
     assert "removed by rule" in page.inner_text(".film .empty")
     assert "Cardiomegaly" in page.inner_text(".panel")
     page.keyboard.press("t")
@@ -433,8 +422,7 @@ def test_in_the_profile_cadt_no_finding_score_region_or_map_is_shown(
     page.select_option("select.compare", index=1)
     page.wait_for_selector(".changes section")
     assert "Cardiomegaly" not in page.inner_text("main")
-    page.goto(vigil.url)
-    page.wait_for_selector(".row")
+    arrive(page, vigil.url, LIST)
     assert "Cardiomegaly" not in page.inner_text("main")
 
 

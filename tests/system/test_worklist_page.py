@@ -1,14 +1,16 @@
 """The worklist as readers use it: search, arrivals, two at once, a lost connection, bad input."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.system.pages import OpenPage, screenshot, violations
+from tests.system.pages import LIST, OpenPage, arrive, screenshot, violations
 from tests.system.peers import Vigil, wait_until
 from tests.system.test_restart import Sender
+from vigil.phantom import make_phantom
+from vigil.phantom.dicom import write_dx
 
 pytestmark = pytest.mark.slow
 
@@ -25,24 +27,38 @@ FILMS = (
 )
 
 
-@pytest.fixture
-def films(phantom_file: Callable[..., Path]) -> list[Path]:
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("films")
     return [
-        phantom_file(
-            60 + number, kind, patient_name=name, PatientID=f"MC{number:04d}",
-            AccessionNumber=f"2026-{number}", StudyDescription="X-quang ngực thẳng",
-            StudyDate="20261125", **tags,
+        write_dx(
+            make_phantom(60 + number, kind, (512, 512)), folder / f"{number}.dcm",
+            patient_name=name, PatientID=f"MC{number:04d}", AccessionNumber=f"2026-{number}",
+            StudyDescription="X-quang ngực thẳng", StudyDate="20261125", **tags,
         )
         for number, (kind, name, tags) in enumerate(FILMS)
     ]  # fmt: skip
 
 
-@pytest.fixture
-def vigil(start_vigil: Callable[..., Vigil], stand_in_bundle: Path, films: list[Path]) -> Vigil:
-    vigil = start_vigil(stand_in_bundle)
+def send_all(vigil: Vigil, films: list[Path]) -> Vigil:
     Sender(vigil.dicom_port, films).wait()
     vigil.wait_for(len(films))
     return vigil
+
+
+@pytest.fixture
+def vigil(start_vigil: Callable[..., Vigil], stand_in_bundle: Path, films: list[Path]) -> Vigil:
+    """A service with the films, for a test that changes what it holds."""
+    return send_all(start_vigil(stand_in_bundle), films)
+
+
+@pytest.fixture(scope="module")
+def kept(
+    tmp_path_factory: pytest.TempPathFactory, stand_in_bundle: Path, films: list[Path]
+) -> Iterator[Vigil]:
+    """A service with the films, for all tests that only look."""
+    with Vigil(tmp_path_factory.mktemp("kept"), stand_in_bundle).start() as vigil:
+        yield send_all(vigil, films)
 
 
 def names(page: Page) -> list[str]:
@@ -55,16 +71,14 @@ def listed(vigil: Vigil, query: str = "") -> list[str]:
 
 
 def open_list(page: Page, vigil: Vigil, query: str = "") -> Page:
-    page.goto(f"{vigil.url}/{query}")
-    page.locator(".rows .row-link").first.wait_for()
-    return page
+    return arrive(page, f"{vigil.url}/{query}", LIST)
 
 
 def test_the_list_is_searched_and_filtered_by_keys_and_the_address_keeps_it(
-    vigil: Vigil, pages: OpenPage
+    kept: Vigil, pages: OpenPage
 ) -> None:
-    page = open_list(pages(), vigil)
-    assert names(page) == listed(vigil)
+    page = open_list(pages(), kept)
+    assert names(page) == listed(kept)
     assert page.locator("body").count() == 1
     assert any("<img" in name for name in names(page))
     page.keyboard.press("/")
@@ -96,8 +110,8 @@ def test_the_list_is_searched_and_filtered_by_keys_and_the_address_keeps_it(
     expect(page.locator(".rows .row-link")).to_have_text(["Trần Thị Bình", "Phạm Minh Châu"])
 
 
-def test_rows_are_walked_by_keys_and_opened(vigil: Vigil, pages: OpenPage) -> None:
-    page = open_list(pages(), vigil)
+def test_rows_are_walked_by_keys_and_opened(kept: Vigil, pages: OpenPage) -> None:
+    page = open_list(pages(), kept)
     first, second = names(page)[:2]
     page.keyboard.press("j")
     expect(page.locator(".row-link:focus")).to_have_text(first)
@@ -108,10 +122,12 @@ def test_rows_are_walked_by_keys_and_opened(vigil: Vigil, pages: OpenPage) -> No
     page.keyboard.press("?")
     expect(page.locator("dialog.help")).to_contain_text("Next study")
     page.keyboard.press("Escape")
+    expect(page.locator("dialog.help")).to_have_count(0)
+    expect(page.locator(".row-link:focus")).to_have_text(first)
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text(first)
     page.keyboard.press("Escape")
-    page.locator(".rows .row-link").first.wait_for()
+    page.locator(LIST).first.wait_for()
 
 
 def test_a_new_study_waits_until_the_reader_wants_it_and_nothing_moves(
@@ -177,11 +193,10 @@ def test_a_lost_connection_is_said_and_what_was_missed_is_caught_up(
 @pytest.mark.parametrize("language", ["vi", "en", "fr"])
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_the_list_is_accessible_in_every_language_theme_and_size(
-    vigil: Vigil, pages: OpenPage, language: str, theme: str
+    kept: Vigil, pages: OpenPage, language: str, theme: str
 ) -> None:
     for width, height in ((1366, 768), (390, 844)):
-        page = open_list(pages(language=language, theme=theme, width=width, height=height), vigil)
-        page.locator("#live.is-on").wait_for()
+        page = open_list(pages(language=language, theme=theme, width=width, height=height), kept)
         page.locator(".row img").first.wait_for()
         screenshot(page, f"worklist-{language}-{theme}-{width}")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -34,7 +34,7 @@ def config(tmp_path: Path) -> Path:
 
 def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
     found = subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=240,
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=560,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert found.returncode == 0, found.stderr[-3000:]

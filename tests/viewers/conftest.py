@@ -2,9 +2,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Page
 
 from tests.conftest import PROJECT
-from tests.system.browser import Browser
+from tests.system.pages import chromium
 
 SCREENSHOTS = PROJECT / "var/artefacts/viewers"
 
@@ -17,13 +18,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.system)
 
 
-@pytest.fixture(scope="session")
-def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("browser")
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
-def browser(profile: Path) -> Iterator[Browser]:
-    """A fresh one each time: a page's WebGL contexts, of which there are few, outlive it."""
-    with Browser(profile, 1600, 1000, "en") as browser:
-        yield browser
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh one each time: a page's WebGL contexts, of which there are few, end with it."""
+    context = browser.new_context(locale="en", viewport={"width": 1600, "height": 1000})
+    yield context.new_page()
+    context.close()

@@ -12,13 +12,13 @@ from typing import Self
 import httpx
 import pytest
 import uvicorn
+from playwright.sync_api import ConsoleMessage, Page
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from tests.conftest import PROJECT
-from tests.system.browser import Browser
 from tests.system.peers import HOST, free_port, wait_until
 
 _BUILD = Path(os.environ.get("VIGIL_OHIF", PROJECT / "var/peers/ohif"))
@@ -148,7 +148,7 @@ class OhifServer:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        wait_until(lambda: self._server.started, "OHIF is served", 20)
+        wait_until(lambda: self._server.started, "OHIF is served")
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -182,37 +182,46 @@ class Reader:
 
     Parameters
     ----------
-    browser
-        The browser.
+    page
+        An empty page of a browser.
     server
         Where OHIF is served.
     screenshots
         A folder that keeps what was seen, for people.
     """
 
-    def __init__(self, browser: Browser, server: OhifServer, screenshots: Path) -> None:
-        self._browser, self._server, self._screenshots = browser, server, screenshots
+    def __init__(self, page: Page, server: OhifServer, screenshots: Path) -> None:
+        self._page, self._server, self._screenshots = page, server, screenshots
+        self.complaints: list[str] = []
+        """What the browser complained of: what OHIF itself logs is not among it."""
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self._hear)
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        # A page's own `console.error` has arguments, the browser's words have none.
+        if message.type == "error" and not message.args:
+            self.complaints.append(f"{message.text} {message.location['url']}")
 
     def open(self, study: str, series: str = "") -> None:
         """Open a study, with one of its series on the screen."""
-        self._browser.console.clear()
+        self.complaints.clear()
         self._server.answers.clear()
         query = f"StudyInstanceUIDs={study}"
         if series:
             query += f"&initialSeriesInstanceUID={series}"
-        self._browser.open(f"{self._server.url}/viewer?{query}")
+        self._page.goto(f"{self._server.url}/viewer?{query}", wait_until="commit")
 
     def list_studies(self) -> None:
         """Open the list of studies."""
-        self._browser.console.clear()
+        self.complaints.clear()
         self._server.answers.clear()
-        self._browser.open(self._server.url)
+        self._page.goto(self._server.url, wait_until="commit")
 
     def wait_for(self, *words: str) -> str:
         """Wait until these words are on the page, and return all its words."""
 
         def shown() -> str | None:
-            text = self._browser.text()
+            text = self._page.inner_text("body")
             return text if CRASH in text or all(word in text for word in words) else None
 
         with self._keeping("waited in vain"):
@@ -226,25 +235,25 @@ class Reader:
         try:
             yield
         except BaseException:
-            self._browser.screenshot(self._screenshots / f"{name}.png")
-            print(self._browser.text()[:2000], self._browser.console, self._server.answers)
+            self._page.screenshot(path=self._screenshots / f"{name}.png")
+            print(self._page.inner_text("body")[:2000], self.complaints, self._server.answers)
             raise
 
     def picture(self) -> tuple[int, int]:
         """Wait until a picture is drawn, and return the darkest and the brightest grey in it."""
         with self._keeping("no picture"):
-            low, high = wait_until(lambda: self._browser.evaluate(_GREYS), "a picture is drawn")
+            low, high = wait_until(lambda: self._page.evaluate(_GREYS), "a picture is drawn")
         return low, high
 
     def wait_for_thumbnails(self, count: int) -> None:
         """Wait until so many series have a picture beside their names."""
         with self._keeping("no thumbnails"):
-            wait_until(lambda: self._browser.evaluate(_THUMBNAILS) >= count, f"{count} thumbnails")
+            wait_until(lambda: self._page.evaluate(_THUMBNAILS) >= count, f"{count} thumbnails")
 
     def wait_for_crash(self) -> None:
         """Wait until OHIF says that a part of it has ended."""
         with self._keeping("no crash"):
-            wait_until(lambda: CRASH in self._browser.text(), "OHIF ends with an error")
+            wait_until(lambda: CRASH in self._page.inner_text("body"), "OHIF ends with an error")
 
     def drawn(self, kind: str, size: tuple[int, int], count: int = 1) -> list[Outline]:
         """Wait until so many shapes are drawn over the picture, and return them.
@@ -265,7 +274,7 @@ class Reader:
         """
 
         def found() -> tuple[float, float, list[Outline]] | None:
-            width, height, shapes = self._browser.evaluate(_SHAPES.replace("KIND", kind))
+            width, height, shapes = self._page.evaluate(_SHAPES.replace("KIND", kind))
             return (width, height, shapes) if len(shapes) >= count else None
 
         with self._keeping("nothing drawn"):
@@ -277,7 +286,7 @@ class Reader:
 
     def check(self, name: str) -> None:
         """Keep a screenshot, and find nothing that failed."""
-        self._browser.screenshot(self._screenshots / f"{name}.png")
-        assert CRASH not in self._browser.text()
-        assert self._browser.console == []
+        self._page.screenshot(path=self._screenshots / f"{name}.png")
+        assert CRASH not in self._page.inner_text("body")
+        assert self.complaints == []
         assert [answer for answer in self._server.answers if answer[1] >= 400] == []

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
@@ -16,7 +17,6 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from tests.system.browser import Browser
 from tests.system.peers import HOST, Vigil
 from tests.viewers.conftest import SCREENSHOTS
 from tests.viewers.ohif import OhifServer, Reader
@@ -39,15 +39,15 @@ SIZE = (700, 600)
 def vigil(tmp_path_factory: pytest.TempPathFactory, stand_in_bundle: Path) -> Iterator[Vigil]:
     """A service that holds one study in each transfer syntax."""
     folder = tmp_path_factory.mktemp("vigil")
-    vigil = Vigil(folder, stand_in_bundle).start()
     paths = [
         write_dx(make_phantom(seed, "effusion", SIZE), folder / f"{seed}.dcm", transfer_syntax=uid)
         for seed, uid in enumerate(SYNTAXES.values())
     ]
-    sent = send(paths, HOST, vigil.dicom_port, calling_ae_title="XR1", called_ae_title="VIGIL")
-    assert all(item.succeeded for item in list(sent))
-    yield vigil
-    vigil.stop()
+    with Vigil(folder, stand_in_bundle).start() as vigil:
+        sent = send(paths, HOST, vigil.dicom_port, calling_ae_title="XR1", called_ae_title="VIGIL")
+        assert all(item.succeeded for item in list(sent))
+        vigil.wait_for(len(paths))
+        yield vigil
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,8 @@ def server(vigil: Vigil) -> Iterator[OhifServer]:
 
 
 @pytest.fixture
-def reader(server: OhifServer, browser: Browser) -> Reader:
-    return Reader(browser, server, SCREENSHOTS / "vigil")
+def reader(server: OhifServer, page: Page) -> Reader:
+    return Reader(page, server, SCREENSHOTS / "vigil")
 
 
 def test_ohif_lists_the_studies_with_their_names(reader: Reader):

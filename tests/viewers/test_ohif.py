@@ -10,6 +10,7 @@ from io import BytesIO
 import httpx
 import numpy as np
 import pytest
+from playwright.sync_api import Page
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -22,7 +23,6 @@ from tests.inference.results.studies import (
     make_source,
     make_study,
 )
-from tests.system.browser import Browser
 from tests.viewers.conftest import SCREENSHOTS
 from tests.viewers.ohif import OhifServer, Outline, Reader
 from vigil.phantom import make_phantom
@@ -92,8 +92,8 @@ def server(archive: Archive) -> Iterator[OhifServer]:
 
 
 @pytest.fixture
-def reader(server: OhifServer, browser: Browser) -> Reader:
-    return Reader(browser, server, SCREENSHOTS / "orthanc")
+def reader(server: OhifServer, page: Page) -> Reader:
+    return Reader(page, server, SCREENSHOTS / "orthanc")
 
 
 def _regions(report: Dataset, *, lines: bool = False) -> list[Outline]:
