@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
-from playwright.sync_api import Page, Route
+from playwright.sync_api import Page, Response, Route, expect
 
 from tests.system.pages import LIST, OpenPage, arrive, screenshot, settle, violations
 from tests.system.peers import Vigil, wait_until
@@ -327,6 +328,25 @@ def test_a_number_says_what_it_is_by_mouse_by_focus_and_by_tap(site: Site, pages
     page.keyboard.press("Escape")
     assert page.locator(".note").count() == 0
     assert "/studies/" in page.url
+
+
+def test_a_note_stays_open_while_others_mark_the_study(site: Site, pages: OpenPage) -> None:
+    page = opened(pages(), site)
+    page.locator(".findings .numbers .explained").first.click()
+    expect(page.locator(".note")).to_be_visible()
+    url = f"{site.vigil.url}/api/studies/{site.uids[NOW]}"
+    answers: list[Response] = []
+    page.on("response", lambda answer: answers.append(answer) if answer.url == url else None)
+    mark = {"reader": "another", "take_over": True}
+    httpx.put(f"{url}/assignment", json=mark, timeout=60).raise_for_status()
+
+    def has_heard() -> bool:
+        settle(page)
+        return any(answer.json()["assigned"] for answer in answers)
+
+    wait_until(has_heard, "the page has heard of the mark")
+    settle(page)
+    expect(page.locator(".note")).to_be_visible()
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])

@@ -35,7 +35,8 @@ export function studyView(root, uid, configuration) {
       root.replaceChildren(back(), make("p.alert", { role: "alert" }, known));
       return;
     }
-    const now = JSON.stringify({ ...study, waiting_seconds: 0 });
+    // Who has it, and for how long it has waited, is not said here: a note that is open stays.
+    const now = JSON.stringify({ ...study, waiting_seconds: 0, overdue: false, assigned: null, being_read: null });
     if (now === text) return;
     text = now;
     page ??= studyPage(root, study, configuration, abort.signal);
