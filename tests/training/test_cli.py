@@ -40,6 +40,15 @@ def test_evaluate_prints_a_table_and_writes_its_figures(
     assert str(tmp_path) not in out.read_text(encoding="utf-8")
 
 
+def test_a_finding_of_children_is_printed_as_it_is_called(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from vigil_training.progress import plain_console, say
+
+    say(plain_console(), "Pneumonia:child [95 %]: " + "x" * 90)
+    assert capsys.readouterr().out == "Pneumonia:child [95 %]: " + "x" * 90 + "\n"
+
+
 def test_wrong_arguments_raise_what_the_command_line_turns_into_a_sentence(
     app: typer.Typer, smoke_bundle: Path, tmp_path: Path
 ) -> None:

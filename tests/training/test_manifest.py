@@ -130,6 +130,16 @@ def test_all_wrong_rows_are_named_at_once_and_no_more_than_five(write_manifest) 
     assert lines[5] == "and 2 more rows"
 
 
+@pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_a_table_with_other_separators_is_said_to_have_them(
+    tmp_path: Path, mark: str, name: str
+) -> None:
+    path = tmp_path / "manifest.csv"
+    path.write_text(mark.join(COLUMNS) + "\n", encoding="utf-8")
+    with pytest.raises(ManifestError, match=f"separated by {name}, expected commas; save"):
+        read_manifest(path)
+
+
 def test_lines_in_another_encoding_are_named(write_manifest) -> None:
     path = write_manifest([{}, {"patient_id": "Nguyễn"}, {"patient_id": "X"}])
     path.write_bytes(path.read_bytes().replace(b",X,", "Müller".encode("latin-1").join([b","] * 2)))

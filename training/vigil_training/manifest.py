@@ -150,6 +150,8 @@ def _records(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             missing = [name for name in required if name not in (reader.fieldnames or ())]
+            if missing and len(reader.fieldnames or ()) == 1:
+                _refuse_other_separators(path, (reader.fieldnames or ("",))[0])
             if missing:
                 raise ManifestError(
                     f"{path}: column missing: {', '.join(missing)}; found "
@@ -168,6 +170,16 @@ def _records(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[
         raise ManifestError(_not_utf8(path)) from error
     except csv.Error as error:
         raise ManifestError(f"{path}: is not a CSV file in UTF-8: {error}") from error
+
+
+def _refuse_other_separators(path: Path, header: str) -> None:
+    """Spreadsheets in Vietnamese or French write semicolons where a CSV file has commas."""
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        if mark in header:
+            raise ManifestError(
+                f"{path}: its columns are separated by {name}, expected commas; save the table as "
+                "CSV (UTF-8) with commas"
+            )
 
 
 def _not_utf8(path: Path) -> str:

@@ -192,6 +192,25 @@ def test_the_page_shows_counts_examples_copies_and_lettering(tmp_path: Path) -> 
     assert "Research use only, not a medical device" in text
 
 
+def test_a_label_that_no_network_learns_is_listed_and_a_source_is_warned_of_once(
+    tmp_path: Path,
+) -> None:
+    films = _films(tmp_path)
+    manifest = tmp_path / "manifest.csv"
+    write_films(films, manifest)
+    rows = [
+        replace(row, labels=row.labels | {"COVID-19", "Mass"},
+                label_scope=row.label_scope | {"COVID-19", "Mass"})
+        for row in read_manifest(manifest)
+    ]  # fmt: skip
+    figures = inspect(manifest, rows, pictures=False).figures
+    (covid,) = [one for one in figures.labels if one.label == "COVID-19"]
+    assert (covid.positive, covid.negative) == (len(rows), 0)
+    (warning,) = figures.checked.findings
+    assert warning.what == "every film of x that is known for COVID-19 or Mass has it"
+    assert (warning.kind, warning.count, len(warning.rows)) == ("one class", len(rows), len(rows))
+
+
 def test_the_commands_import_inspect_and_check(tmp_path: Path) -> None:
     app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
     register(app)

@@ -34,10 +34,11 @@ _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}
 h1{font-size:1.6rem}h2{margin-top:2.2rem;font-size:1.2rem;border-bottom:1px solid #ddd}
 table{border-collapse:collapse;margin:.6rem 0}td,th{padding:.2rem .7rem;text-align:right}
-td:first-child,th:first-child{text-align:left}tr:nth-child(even){background:#f6f6f6}
+td:first-child,th:first-child,.left{text-align:left}.left{white-space:nowrap}tr:nth-child(even){background:#f6f6f6}
 figure{display:inline-block;margin:.3rem;width:176px;vertical-align:top}
 figcaption{font-size:12px;color:#555;overflow-wrap:anywhere}img{max-width:100%}
-.leak{color:#a00}.note{color:#666}
+.leak,.warning{padding-left:.7rem;border-left:4px solid #c77700}.leak{border-color:#a00}
+.leak strong{color:#a00}.note{color:#666}@media print{figure{break-inside:avoid}}
 """
 
 
@@ -166,7 +167,9 @@ def _is_lettered(looks: Looks, place: int) -> bool:
 
 def _labels(rows: Sequence[ManifestRow], sources: Sequence[str]) -> Iterator[LabelSummary]:
     used = {label for row in rows for label in row.label_scope}
-    for label in (*(one for one in LABELS if one in used), NO_FINDING):
+    # What the networks do not learn is known of some films all the same.
+    others = sorted(used - {*LABELS, NO_FINDING})
+    for label in (*(one for one in LABELS if one in used), *others, NO_FINDING):
         for source in sources:
             own = [row for row in rows if row.source == source]
             known = [row for row in own if label in row.label_scope]
@@ -237,21 +240,29 @@ def _found(checked: Checked) -> Iterator[str]:
     if not checked.findings:
         yield "<p>None without looking at the pictures.</p>"
     for finding in checked.findings:
-        mark = "class='leak'" if finding.leak else ""
-        where = html.escape("; ".join(finding.rows))
-        yield f"<p {mark}>{html.escape(finding.what)} ({where}). {html.escape(finding.advice)}.</p>"
+        mark, kind = ("leak", "Leak") if finding.leak else ("warning", "Warning")
+        more = finding.count - len(finding.rows)
+        where = "; ".join(finding.rows) + (f" and {more:,} more" if more else "")
+        yield (
+            f"<p class='{mark}'><strong>{kind}: {html.escape(finding.what)}.</strong><br>"
+            f"{html.escape(finding.advice[:1].upper() + finding.advice[1:])}.<br>"
+            f"<span class='note'>{html.escape(where)}</span></p>"
+        )
 
 
 def _same_films(inspected: Inspected) -> Iterator[str]:
     looks = inspected.looks
     assert looks is not None
     pairs = copies(looks)
-    yield f"<h2>The same film twice</h2><p>{len(pairs)} pairs; a crop of 4 % is not found.</p>"
+    yield (
+        f"<h2>The same film twice</h2><p>Pairs of pictures that are the same film: {len(pairs)}. "
+        "A crop of 4 % or more is not found.</p>"
+    )
     for pair in pairs[:_COPIES_SHOWN]:
         for place in pair[:2]:
             yield _figure(inspected.rows[place], f"alike {pair.correlation:.2f}")
     if looks.broken:
-        yield f"<p>{len(looks.broken)} pictures cannot be read.</p>"
+        yield f"<p>Pictures that cannot be read: {len(looks.broken)}.</p>"
 
 
 def _lettered(inspected: Inspected) -> Iterator[str]:
@@ -259,8 +270,9 @@ def _lettered(inspected: Inspected) -> Iterator[str]:
     assert looks is not None
     places = [place for place in looks.found if _is_lettered(looks, place)]
     yield (
-        f"<h2>Lettering</h2><p>{len(places)} films have hard edges in a corner, as burnt-in text "
-        "and markers have. A marker that one hospital uses gives the hospital away.</p>"
+        f"<h2>Lettering</h2><p>{len(places):,} of {len(looks.found):,} films have hard edges in a "
+        "corner, as burnt-in text and markers have. A marker that one hospital uses gives the "
+        "hospital away.</p>"
     )
     chosen: list[int] = []
     for source in sorted({row.source for row in inspected.rows}):
@@ -290,10 +302,22 @@ def _spread(rows: list[ManifestRow]) -> list[ManifestRow]:
     return chosen[:_EXAMPLES]
 
 
+_WORDS = frozenset({"source", "views", "splits"})
+"""Columns that hold no numbers."""
+
+
 def _table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    styles = [" class='left'" if name in _WORDS else "" for name in names]
+    head = "".join(
+        f"<th{style}>{html.escape(name)}</th>" for style, name in zip(styles, names, strict=True)
+    )
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
+        "<tr>"
+        + "".join(
+            f"<td{style}>{html.escape(str(cell))}</td>"
+            for style, cell in zip(styles, row, strict=True)
+        )
+        + "</tr>"
         for row in rows
     )
     return f"<table><tr>{head}</tr>{body}</table>"
@@ -325,18 +349,23 @@ def overview(inspected: Inspected) -> "Figure":
     grid = made.add_gridspec(2, 1, height_ratios=(1, 1.4))
     ages, labels = made.add_subplot(grid[0]), made.add_subplot(grid[1])
     sources = [one.source for one in inspected.figures.sources]
+    colours = {source: f"C{place}" for place, source in enumerate(sources)}
     known = {
         source: [
             r.age_years for r in inspected.rows if r.source == source and r.age_years is not None
         ]
         for source in sources
     }
-    ages.hist(
-        [known[source] for source in sources], bins=list(range(0, 101, 5)), stacked=True,
-        label=sources,
-    )  # fmt: skip
-    ages.set(xlabel="age in years", ylabel="films", title="ages, where they are known")
-    ages.legend(fontsize="small")
+    aged = [source for source in sources if known[source]]
+    films = sum(map(len, known.values()))
+    title = f"ages, known of {films:,} of {len(inspected.rows):,} films"
+    ages.set(xlabel="age in years", ylabel="films", title=title)
+    if aged:
+        ages.hist(
+            [known[source] for source in aged], bins=list(range(0, 101, 5)), stacked=True,
+            label=aged, color=[colours[source] for source in aged],
+        )  # fmt: skip
+        ages.legend(fontsize="small")
     names = list(dict.fromkeys(one.label for one in inspected.figures.labels))
     at = np.arange(len(names))
     for source in sources:
@@ -344,8 +373,10 @@ def overview(inspected: Inspected) -> "Figure":
             one.label: one.positive for one in inspected.figures.labels if one.source == source
         }
         shown = [place for place, name in enumerate(names) if counts.get(name)]
-        labels.plot(shown, [counts[names[place]] for place in shown], "o", label=source)
+        values = [counts[names[place]] for place in shown]
+        labels.plot(shown, values, "o", color=colours[source], label=source)
     labels.set_xticks(at, [name.replace("_", " ") for name in names], rotation=40, ha="right")
     labels.set(ylabel="films with it", title="labels, a point a source", yscale="log")
     labels.grid(axis="y", color="0.92")
+    labels.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return made

@@ -13,6 +13,7 @@ from vigil_training.requirements import require_torch
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vigil_training.evaluate import Judged
     from vigil_training.figures import Evaluation, Split
     from vigil_training.gate_check import GateFigures
     from vigil_training.report.build import Made
@@ -117,6 +118,7 @@ def evaluate(
         found = measure(judged, samples, progress=show)
     checked = _check_gate(folder, manifest, gate, side) if gate is not None else ()
     _print(found, checked)
+    _print_cautions(judged)
     if report is not None or json_out is not None:
         other = None
         if against is not None:
@@ -261,6 +263,20 @@ def _print(found: "Evaluation", gate: "tuple[GateFigures, ...]") -> None:
             f"{shown.group}, {shown.kind}: {shown.pictures} pictures, {shown.passed} passed as "
             f"they are, {shown.put_right} put right, refused: {refused}",
         )
+
+
+def _print_cautions(judged: "Judged") -> None:
+    """Say what must be known before a figure is believed; the report says it too."""
+    from vigil_training.report.cautions import cautions_of
+
+    console = plain_console()
+    for one in cautions_of(judged, ()):
+        rows = ", ".join(one.rows)
+        more = (
+            f" and {one.count - len(one.rows)} more" if rows and one.count > len(one.rows) else ""
+        )
+        where = f" ({rows}{more})" if rows else ""
+        say(console, f"caution: {one.what}{where}; {one.advice}", "yellow")
 
 
 def _print_sources(console: "Console", found: "Evaluation") -> None:

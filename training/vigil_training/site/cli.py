@@ -210,7 +210,7 @@ def _print_finding(report: "FindingReport") -> None:
     table.add_column("threshold", no_wrap=True)
     for name in (
         "sensitivity\n(95 %)", "specificity\n(95 %)", "flagged\na day", "found\na day",
-        "missed\na day", "tests\na patient\nfound", "cost\na patient\nfound",
+        "missed\na day", "tests /\nfound", "cost /\nfound",
     ):  # fmt: skip
         table.add_column(name, justify="right", no_wrap=True)
     for row in _thinned(report):
@@ -228,6 +228,9 @@ def _print_finding(report: "FindingReport") -> None:
         f"calibration error {report.errors.crossed:.3f}, the bundle's {report.errors.bundle:.3f}, "
         f"by chance {report.errors.by_chance:.3f}",
     )
+    if report.refused:
+        refused = ", ".join(f"{count} {code}" for code, count in report.refused.items())
+        say(console, f"  left out: {refused}; `vigil evaluate` names their rows")
     for part in report.subgroups:
         say(
             console,
@@ -268,11 +271,11 @@ def _share(value: float | None) -> str:
 
 
 _USED = (
-    "first, at its own",
-    "second, at its own",
-    "second, at the first's",
-    "first, at the second's",
-    "second, set on others",
+    "1st at its own",
+    "2nd at its own",
+    "2nd at the 1st's",
+    "1st at the 2nd's",
+    "2nd set on others",
 )
 """What the rows of a comparison are, in the order in which they come."""
 
@@ -282,7 +285,7 @@ def _print_comparison(found: "Comparison") -> None:
 
     console = plain_console()
     first, second = found.bundles
-    say(console, f"first: {first} {found.digests[0][:12]}; second: {second} "
+    say(console, f"1st: {first} {found.digests[0][:12]}; 2nd: {second} "
                  f"{found.digests[1][:12]}; {found.manifest}, split {found.split}")  # fmt: skip
     for finding in found.findings:
         low, high = finding.auroc_difference_interval or (0.0, 0.0)
@@ -294,7 +297,7 @@ def _print_comparison(found: "Comparison") -> None:
             padding=(0, 1, 0, 0),
             title_justify="left",
         )
-        table.add_column("bundle, at whose threshold", no_wrap=True)
+        table.add_column("bundle, threshold", no_wrap=True)
         for name in ("", "sens", "spec", "flag", "sens change", "spec change"):
             table.add_column(name, justify="right", no_wrap=True)
         for name, row in zip(_USED, finding.used, strict=True):

@@ -177,7 +177,7 @@ _BUNDLES = ("tab:blue", "tab:orange")
 _POINTS = (
     ("first, at its own", "tab:blue", "o", True),
     ("second, at its own", "tab:orange", "o", True),
-    ("second, at the first's: the trap", "tab:orange", "D", False),
+    ("second, at the first's", "tab:orange", "D", False),
     ("first, at the second's", "tab:blue", "D", False),
 )
 
