@@ -57,6 +57,8 @@ def test_boxes_are_found_by_marks_in_them_and_unboxed_positives_are_left_out() -
     expected = [(0, 0), (0, 8 / 12), (11 / 19, 8 / 12)]
     assert np.asarray(found.curve) == pytest.approx(np.asarray(expected), abs=1e-5)
     assert found.at[0].found == pytest.approx(8 / 12)
+    # Each of the eight maps lies in every other film's box: 8 × 7 + 4 × 8 of 12 × 11 pairs.
+    assert found.found_by_other_maps == pytest.approx(88 / 132)
     few = free_responses(_Pointer(), rows[4:], samples=50)[0]
     assert (few.curve, few.at) == ((), ())
     assert few.withheld == "8 patients with a box; at least 10 are asked for"

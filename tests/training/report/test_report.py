@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from vigil.errors import ConfigurationError, ManifestError
 from vigil_training.cli import register
 from vigil_training.report.checklists import checklists
+from vigil_training.report.contents import ComparedArea
+from vigil_training.report.diagrams import differences
 from vigil_training.report.page import SECTIONS
 
 _VOID = {"meta", "img", "line", "polyline", "polygon", "rect", "br"}
@@ -108,6 +110,9 @@ def test_the_report_is_one_page_that_needs_nothing_else_and_says_what_the_json_s
 
     (row,) = [r for r in found["results"] if r["source"] == "phantom"]
     assert f"{row['auroc']:.3f}" in text
+    assert row["keys"] == ["Effusion"]
+    assert {failure["key"] for failure in found["failures"]} <= {"Effusion"}
+    assert found["libraries"].keys() >= {"onnxruntime", "numpy"}
     assert found["digest"] in text
     (curves,) = found["curves"]
     flag = curves["thresholds"][0]
@@ -116,6 +121,29 @@ def test_the_report_is_one_page_that_needs_nothing_else_and_says_what_the_json_s
     (compared,) = [a for a in found["against"]["areas"] if a["source"] == "phantom"]
     assert (compared["difference"], compared["p"]) == (0, None)
     assert [f["has_map"] for f in found["failures"]] == [bool(f) for f in found["failures"]]
+
+
+def test_only_differences_that_stay_after_the_correction_stand_out() -> None:
+    told = {"source": "nih", "n": 200, "positives": 40, "patients": 150, "first": 0.8,
+            "second": 0.85, "p": 0.02, "withheld": ""}  # fmt: skip
+    areas = [
+        ComparedArea(
+            label="Edema", difference=0.05, interval=(0.01, 0.09), p_corrected=0.04, **told
+        ),
+        ComparedArea(
+            label="Mass", difference=-0.03, interval=(-0.1, 0.04), p_corrected=0.3, **told
+        ),
+    ]
+    drawn = str(differences(areas))
+    ends = re.findall(
+        r'<polyline class="line whisker (s\d)" points="([\d.]+),[\d.]+ ([\d.]+),', drawn
+    )
+    none = float(re.findall(r'<polyline class="line guide" points="([\d.]+),', drawn)[0])
+    # Drawn from below: Mass first, across the line of no difference; Edema right of it.
+    assert [style for style, _, _ in ends] == ["s0", "s1"]
+    assert float(ends[0][1]) < none < float(ends[0][2])
+    assert none < float(ends[1][1])
+    assert "Mass, nih -0.030 (-0.100 to 0.040)" in drawn
 
 
 def test_a_small_site_and_a_label_that_nobody_knows_are_cautions_with_rows(
