@@ -333,6 +333,7 @@ def test_a_number_says_what_it_is_by_mouse_by_focus_and_by_tap(site: Site, pages
 def test_a_note_stays_open_while_others_mark_the_study(site: Site, pages: OpenPage) -> None:
     page = opened(pages(), site)
     page.locator(".findings .numbers .explained").first.click()
+    page.mouse.move(5, 300)  # over it, the mouse would open another at once
     expect(page.locator(".note")).to_be_visible()
     url = f"{site.vigil.url}/api/studies/{site.uids[NOW]}"
     answers: list[Response] = []
