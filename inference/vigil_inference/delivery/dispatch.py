@@ -141,15 +141,13 @@ class Delivery:
     def _release_all(self) -> None:
         while not self._stopping.is_set():
             try:
-                due = self._release.due()
-            except (SQLAlchemyError, TimeoutError) as error:
-                log.error("release_failed", error=type(error).__name__)
-                due = None
-            if due is None:
-                self._stopping.wait(_LOOK_SECONDS)
-            else:
                 # One at a time: a study that becomes critical meanwhile is the next.
-                self._release_one(due)
+                if (due := self._release.due()) is not None:
+                    self._release_one(due)
+                    continue
+            except Exception as error:  # the thread must live: nobody else here releases results
+                log.error("release_failed", error=type(error).__name__)
+            self._stopping.wait(_LOOK_SECONDS)
 
     def _release_one(self, due: DueStudy) -> None:
         try:

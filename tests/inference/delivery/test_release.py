@@ -64,6 +64,23 @@ def test_a_study_is_released_once_it_is_quiet_and_each_picture_starts_the_wait_a
     assert sum(len(s.ReferencedSOPSequence) for s in evidence.ReferencedSeriesSequence) == 2
 
 
+def test_an_error_that_nobody_expected_does_not_end_the_releasing(
+    start_site: StartSite, share: Path, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = start_site(to(share))
+    met = []
+
+    def fail() -> None:
+        met.append(1)
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site.service.delivery._release, "due", fail)
+        until(lambda: met)
+    site.receive("0.95")
+    site.wait_for("DELIVERED")
+
+
 def test_where_an_earlier_report_went_its_correction_goes_whatever_the_rules_say_by_then(
     start_site: StartSite, share: Path
 ) -> None:
