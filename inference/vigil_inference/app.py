@@ -27,7 +27,7 @@ from vigil_inference import (
     picture_api,
 )
 from vigil_inference.access import api as access_api
-from vigil_inference.access import oidc_api
+from vigil_inference.access import manage_api, oidc_api
 from vigil_inference.access.account import OPEN
 from vigil_inference.access.gate import Gate
 from vigil_inference.audit import api as audit_api
@@ -178,6 +178,7 @@ def create_app(settings: Settings, service: Service | Opening | None = None) -> 
     app.include_router(operations_api.router)
     app.include_router(access_api.router)
     app.include_router(oidc_api.router)
+    app.include_router(manage_api.router)
     app.include_router(audit_api.router)
     app.include_router(api.router)
     app.include_router(worklist_api.router)
@@ -194,6 +195,8 @@ def create_app(settings: Settings, service: Service | Opening | None = None) -> 
     # The shell of the page holds nothing of anybody; what it asks for next is guarded.
     @app.get("/", include_in_schema=False, dependencies=[Depends(OPEN)])
     @app.get("/agreement", include_in_schema=False, dependencies=[Depends(OPEN)])
+    @app.get("/accounts", include_in_schema=False, dependencies=[Depends(OPEN)])
+    @app.get("/audit", include_in_schema=False, dependencies=[Depends(OPEN)])
     def get_page() -> Response:
         return HTMLResponse(page(), headers={"Cache-Control": "no-cache"})
 

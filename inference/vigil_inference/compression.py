@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 # Pictures and DICOM hardly shrink, and a stream of events must not be held back.
 _TEXT = re.compile(
-    r"/|/model|/assets/.+|/studies/[^/]+|/api/(?:worklist|studies/[^/]+|openapi)(?:/\w+)?"
+    r"/(?:|model|accounts|agreement|audit)|/assets/.+|/studies/[^/]+|/api/(?:worklist|studies/[^/]+|openapi|audit)(?:/\w+)?"
     r"|/api/studies/[^/]+/instances/[^/]+/(?:presentation|tags)"
 )
 _LEAST_BYTES = 600

@@ -16,7 +16,7 @@ WEB = Path(__file__).resolve().parent / "web"
 JOINED = "joined/"
 """Under ``/assets``: where a script stands together with all that it imports."""
 MAIN = "main.js"
-SHEETS = ("style.css", "viewer.css", "reading.css")
+SHEETS = ("style.css", "viewer.css", "reading.css", "access.css")
 
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "(\.[^"]+)";\n', re.MULTILINE)

@@ -305,6 +305,11 @@ class Settings(BaseSettings):
         None,
         description="Port for the storage commitment reports of destinations. Left out: none.",
     )
+    second_reading_blind: bool = Field(
+        False,
+        description="Show a radiologist what others said of a study only once the own reading of "
+        "it is signed.",
+    )
     reading_targets: dict[Priority, _Minutes] = Field(
         {Priority.CRITICAL: 30, Priority.URGENT: 120, Priority.ROUTINE: 1440},
         description="Within how many minutes a study is to be read, by priority; a priority that "

@@ -11,7 +11,7 @@ import pytest
 from vigil_inference import page_files
 from vigil_inference.page_files import JOINED, MAIN, SHEETS, WEB, in_order, joined, page
 
-VIEWS = ("study.js", "reading/agreement.js")
+VIEWS = ("study.js", "reading/agreement.js", "access/accounts.js", "access/audit.js")
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "(\.[^"]+)"', re.MULTILINE)
 _FIRST_ROW_BYTES = 40_000
 """At 2 Mbit/s it takes 0.16 s."""

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from vigil_inference.access.account import require
 from vigil_inference.access.roles import Permission
+from vigil_inference.audit.chain import verify
 from vigil_inference.audit.tables import AuditHead, AuditRow
 from vigil_inference.service import Service
 
@@ -41,6 +42,16 @@ class AuditPage(BaseModel):
     events: tuple[AuditView, ...]
 
 
+class AuditVerification(BaseModel):
+    """Whether each event is still where it was written."""
+
+    model_config = ConfigDict(frozen=True)
+
+    problems: tuple[str, ...] = Field(description="A sentence for each place that does not hold.")
+    last_id: int
+    sha256: str
+
+
 @router.get("/api/audit", dependencies=[Depends(require(Permission.SEE_AUDIT_TRAIL))])
 def get_audit_trail(
     request: Request,
@@ -69,3 +80,13 @@ def get_audit_trail(
         sha256=head.sha256,
         events=tuple(AuditView.model_validate(row) for row in rows),
     )
+
+
+@router.get("/api/audit/verification", dependencies=[Depends(require(Permission.SEE_AUDIT_TRAIL))])
+def get_audit_verification(request: Request) -> AuditVerification:
+    """Look for events that were changed, removed, moved or cut off; it reads all of them."""
+    service: Service = request.app.state.service
+    service.audit.flush()
+    with service.store.reading() as session:
+        problems, last_id, sha256 = verify(session)
+    return AuditVerification(problems=tuple(problems), last_id=last_id, sha256=sha256)

@@ -111,8 +111,7 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
 @router.get(_READINGS, responses=_UNKNOWN)
 def get_readings(service: Running, account: Seeing, study_instance_uid: str) -> StudyReadingsView:
     """Return what was said of a study, by whom and when: the own reading and those of others."""
-    found = service.readings.read(study_instance_uid)
-    return readings_view(study_instance_uid, found, account)
+    return _view(service, account, study_instance_uid)
 
 
 @router.post(f"{_READINGS}/statements", responses=_CHANGED, response_model=StudyReadingsView)
@@ -128,14 +127,14 @@ def post_statement(
     try:
         is_new = book.say(study_instance_uid, account, statement)
     except (ReadingChanged, ReadingSigned) as error:
-        stands = readings_view(study_instance_uid, book.read(study_instance_uid), account)
+        stands = _view(service, account, study_instance_uid)
         problem = ReadingProblem(code=error.code, message=str(error), readings=stands)
         return JSONResponse(
             problem.model_dump(mode="json"), 409, media_type="application/problem+json"
         )
     if is_new:
         service.hub.publish(StudyChanged(study_instance_uid))
-    return readings_view(study_instance_uid, book.read(study_instance_uid), account)
+    return _view(service, account, study_instance_uid)
 
 
 @router.post("/api/studies/{study_instance_uid}/priority", responses=_CHANGED)
@@ -149,4 +148,13 @@ def post_priority(
     )
     if is_new:
         service.hub.publish(StudyChanged(study_instance_uid))
-    return readings_view(study_instance_uid, book.read(study_instance_uid), account)
+    return _view(service, account, study_instance_uid)
+
+
+def _view(service: Service, account: Account, study_instance_uid: str) -> StudyReadingsView:
+    return readings_view(
+        study_instance_uid,
+        service.readings.read(study_instance_uid),
+        account,
+        is_blind=service.settings.second_reading_blind,
+    )

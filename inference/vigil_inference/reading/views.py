@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vigil.findings import CONCEPTS
 from vigil.triage import Priority
 from vigil_inference.access.account import Account
+from vigil_inference.access.roles import Permission
 from vigil_inference.reading.book import Raise, StudyReadings
 from vigil_inference.reading.records import LONGEST_NOTE, ReaderStatements, RegionView
 from vigil_inference.reading.statements import (
@@ -120,6 +121,10 @@ class StudyReadingsView(_View):
     study_instance_uid: str
     mine: ReadingView
     others: tuple[ReadingView, ...]
+    hidden_others: int = Field(
+        description="Readings of others that are shown once the own one is signed; "
+        "`second_reading_blind`."
+    )
     raises: tuple[RaiseView, ...]
 
 
@@ -154,17 +159,28 @@ def vocabulary() -> tuple[WordView, ...]:
 
 
 def readings_view(
-    study_instance_uid: str, found: StudyReadings, account: Account
+    study_instance_uid: str, found: StudyReadings, account: Account, *, is_blind: bool = False
 ) -> StudyReadingsView:
-    """Return a study's readings as the account's own and those of others."""
+    """Return a study's readings as the account's own and those of others.
+
+    Parameters
+    ----------
+    study_instance_uid, found, account
+        Whose, what was said, and who asks.
+    is_blind
+        Whether who reads studies is shown others' readings only once the own one is signed.
+    """
     empty = ReaderStatements(
         reader=account.name, reader_name=account.display_name, statements=(), reading=fold(())
     )
-    others = (own for reader, own in found.readings.items() if reader != account.name)
+    mine = found.readings.get(account.name, empty)
+    others = [own for reader, own in found.readings.items() if reader != account.name]
+    hides = is_blind and account.may(Permission.READ_STUDIES) and not mine.reading.editions
     return StudyReadingsView(
         study_instance_uid=study_instance_uid,
-        mine=_reading(found.readings.get(account.name, empty)),
-        others=tuple(_reading(own) for own in others),
+        mine=_reading(mine),
+        others=() if hides else tuple(_reading(own) for own in others),
+        hidden_others=len(others) if hides else 0,
         raises=tuple(raise_view(one) for one in found.raises),
     )
 

@@ -10,7 +10,11 @@ import { expectWorklist, worklistView } from "./worklist.js";
 
 const content = document.getElementById("content");
 const STUDY = "./study.js";
-const AGREEMENT = "./reading/agreement.js";
+const APART = { // by path: which script, and which of its views
+  "/agreement": ["./reading/agreement.js", "agreementView"],
+  "/accounts": ["./access/accounts.js", "accountsView"],
+  "/audit": ["./access/audit.js", "auditView"],
+};
 const fetched = {}; // views that are fetched when they are wanted: the first row need not wait for them
 const THEME = "vigil-theme";
 let configuration = { site: "", language: "auto", heat_maps: true, accounts: "off" };
@@ -33,14 +37,14 @@ function show() {
   }
   const study = /^\/studies\/([^/]+)$/.exec(location.pathname);
   content.replaceChildren();
-  const apart = study ? STUDY : location.pathname === "/agreement" ? AGREEMENT : null;
+  const [apart, name] = study ? [STUDY, "studyView"] : APART[location.pathname] ?? [null];
   if (apart && !fetched[apart]) {
     view = null;
     fetchView(apart).then(show, () => content.replaceChildren(t("lost")));
     return;
   }
-  if (study) view = fetched[STUDY].studyView(content, decodeURIComponent(study[1]), configuration);
-  else if (apart) view = fetched[AGREEMENT].agreementView(content);
+  if (study) view = fetched[STUDY][name](content, decodeURIComponent(study[1]), configuration);
+  else if (apart) view = fetched[apart][name](content);
   else {
     view = worklistView(content);
     setTimeout(() => fetchView(STUDY).catch(() => {}), 1500);

@@ -181,7 +181,7 @@ export function readingPanel(parent, first, viewer) {
   function drawOthers() {
     const found = readings?.others.filter((one) => one.standing !== "empty") ?? [];
     const wasOpen = others.querySelector("details")?.open ?? false;
-    others.replaceChildren(...(found.length ? [make("details", { open: wasOpen }, make("summary", {}, t("reading.others", { n: found.length })),
+    others.replaceChildren(...(readings?.hidden_others ? [make("p.quiet", {}, t("reading.blind"))] : []), ...(found.length ? [make("details", { open: wasOpen }, make("summary", {}, t("reading.others", { n: found.length })),
       found.map((one) => make("div.other", {}, make("strong", {}, one.reader_name || one.reader), " ", t(`reading.standing.${one.standing}`),
         make("ul.plain", {}, one.findings.map((said) => make("li", {}, `${finding(said.label)}: ${t(said.present ? "reading.present" : "reading.absent")}`))),
         one.note && make("q", {}, one.note))))] : []));

@@ -43,7 +43,7 @@ export function worklistView(root) {
   let isStale = false; // something may have changed since it was asked
 
   document.title = `${t("worklist")} · Vigil`;
-  const bar = filterBar(() => query, change);
+  const bar = filterBar(() => query, change, () => keys.help());
   const model = make("div.alert", { role: "status", hidden: true });
   const failure = make("p.alert", { role: "alert", hidden: true });
   const shown = make("p.shown");

@@ -77,12 +77,14 @@ def test_every_route_declares_what_it_asks(entry: Entry) -> None:
 def test_what_is_open_is_a_short_list() -> None:
     assert sorted({entry.path for entry in ENTRIES if entry.requirement == OPEN}) == [
         "/",
+        "/accounts",
         "/agreement",
         "/api/configuration",
         "/api/oidc/callback",
         "/api/oidc/sign-in",
         "/api/session",
         "/assets",
+        "/audit",
         "/health",
         "/live",
         "/openapi.json",

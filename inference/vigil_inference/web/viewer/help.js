@@ -3,6 +3,18 @@
 import { make } from "../dom.js";
 import { t } from "../i18n.js";
 
+const STORED = "vigil-letter-keys";
+
+/** Whether keys of a single character do something: who dictates, or trembles, switches them off. */
+const lettersAreOn = () => localStorage.getItem(STORED) !== "off"; // WCAG 2.1.4
+
+function setLetters(areOn) {
+  if (areOn) localStorage.removeItem(STORED);
+  else localStorage.setItem(STORED, "off");
+  document.documentElement.dataset.letters = areOn ? "on" : "off";
+}
+setLetters(lettersAreOn());
+
 /**
  * @typedef {object} Binding
  * @property {string[]} keys as KeyboardEvent.key says them, "Shift+ArrowUp" with its modifier
@@ -34,6 +46,7 @@ export function listenForKeys(groups) {
     }
     if (event.ctrlKey || event.metaKey || event.altKey || isForAnother(event)) return;
     const name = nameOf(event);
+    if (name.length === 1 && name !== " " && !lettersAreOn()) return;
     if (name === "?") {
       event.preventDefault();
       help();
@@ -78,6 +91,11 @@ function helpDialog(groups) {
   const dialog = make("dialog.help", { "aria-labelledby": "help-title" },
     make("form", { method: "dialog" }, make("h2", { id: "help-title" }, t("keys")),
       make("button", { "aria-label": t("close") }, "×")),
+    make("label.letters", {},
+      make("input", {
+        type: "checkbox", checked: lettersAreOn(), "aria-describedby": "letters-meaning",
+        onchange: (event) => setLetters(event.target.checked),
+      }), make("span", {}, t("keys_on")), make("small", { id: "letters-meaning" }, t("keys_on_meaning"))),
     make("div.help-groups", { tabindex: 0, role: "region", "aria-label": t("keys") }, groups.map(({ title, bindings }) => make("section", {}, make("h3", {}, t(title)),
       make("dl", {}, bindings.filter((one) => one.when?.() !== false).map(({ keys, shown, say }) => [
         make("dt", {}, (shown ?? keys).map((key) => make("kbd", {}, written(key)))), make("dd", {}, t(say)),

@@ -10,8 +10,9 @@ const SEARCH_MS = 250;
 /**
  * @param {() => object} current the query
  * @param {(changes: object) => void} change
+ * @param {() => void} help shows the keys
  */
-export function filterBar(current, change) {
+export function filterBar(current, change, help) {
   let typing = null;
   const search = make("input", {
     type: "search", id: "search", maxlength: 256, placeholder: t("search_hint"), "aria-keyshortcuts": "/",
@@ -104,7 +105,7 @@ export function filterBar(current, change) {
     element: make("div.worklist-bar", {},
       make("div.tools", {}, make("h1", {}, t("worklist")),
         make("label.search", {}, make("span.unseen", {}, t("search")), search, make("kbd", { "aria-hidden": "true" }, "/")),
-        more, groups.order),
+        more, make("button", { type: "button", title: t("keys"), "aria-label": t("keys"), onclick: help }, "?"), groups.order),
       make("div.tools", {}, groups.status),
       make("div.tools", {}, groups.priority),
       panel),
