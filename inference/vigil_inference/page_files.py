@@ -5,7 +5,7 @@ The sources stay as they are, and are served beside what is made of them.
 
 import hashlib
 import re
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from fastapi import Response
@@ -66,13 +66,17 @@ def page(*views: str) -> str:
     return text.replace('<script type="module"', f'{links}<script type="module"')
 
 
-@cache
 def joined(name: str) -> str:
     """Return a script with all that it imports, or all style sheets, as one text.
 
     The application's own modules are in ``main.js`` alone; what else a view needs is added to
     them, so that there is one of each however a page was come by.
     """
+    return _joined(name, max(path.stat().st_mtime_ns for path in WEB.rglob("*.*s")))
+
+
+@lru_cache(maxsize=32)
+def _joined(name: str, _changed_at: int) -> str:
     if name == SHEETS[0]:
         return "".join((WEB / sheet).read_text(encoding="utf-8") for sheet in SHEETS)
     of_main = in_order(MAIN)
@@ -134,7 +138,6 @@ def _key(name: str) -> str:
     return re.sub(r"\W", "_", name.removesuffix(".js"))
 
 
-@cache
 def _source(name: str) -> str:
     return (WEB / name).read_text(encoding="utf-8")
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 from pathlib import Path
 
@@ -52,7 +53,6 @@ def test_a_view_brings_what_the_page_lacks_and_nothing_twice() -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(page_files, "WEB", tmp_path)
-    monkeypatch.setattr(page_files, "_source", lambda name: (tmp_path / name).read_text("utf-8"))
     return tmp_path
 
 
@@ -63,11 +63,19 @@ def test_scripts_that_need_each_other_are_refused(folder: Path) -> None:
         in_order("a.js")
 
 
+def test_a_source_that_was_edited_is_joined_anew(folder: Path) -> None:
+    (folder / "main.js").write_text("const old = 1;\n")
+    os.utime(folder / "main.js", (1, 1))
+    assert "const old" in joined(MAIN)
+    (folder / "main.js").write_text("const fresh = 1;\n")
+    assert "const fresh" in joined(MAIN)
+
+
 @pytest.mark.parametrize("line", ["export default 1;", 'import * as x from "./x.js";'])
 def test_a_form_that_cannot_be_joined_is_refused(folder: Path, line: str) -> None:
     (folder / "main.js").write_text(f"{line}\n")
     with pytest.raises(ValueError, match="cannot join"):
-        joined.__wrapped__(MAIN)
+        joined(MAIN)
 
 
 def test_the_first_row_needs_few_files_and_few_bytes(client: httpx.Client) -> None:

@@ -30,6 +30,9 @@ def test_every_finding_priority_and_refusal_has_a_word(language: str) -> None:
     wanted = [f"finding.{label}" for label in LABELS]
     wanted += [f"priority.{priority}" for priority in (*Priority, "WAITING")]
     wanted += [f"code.{code}" for code in RefusalCode]
+    wanted.append("advice")
+    advice = {key.removeprefix("advice.") for key in words(language) if key.startswith("advice.")}
+    assert advice <= {code.value for code in RefusalCode}
     assert [key for key in wanted if not words(language).get(key)] == []
 
 

@@ -48,7 +48,7 @@ export function drawAccountMenu(root, hasAccounts, signedOut) {
         make("small", {}, me.roles.map((role) => t(`role.${role}`)).join(", "))),
       [["manage_accounts", "/accounts", "accounts.title"], ["see_audit_trail", "/audit", "audit.title"]]
         .filter(([permission]) => may(permission))
-        .map(([, href, words]) => make("a", { href, "data-link": true, onclick: () => { menu.open = false; } }, t(words))),
+        .map(([, href, words]) => make("a.button", { href, "data-link": true, onclick: () => { menu.open = false; } }, t(words))),
       !me.must_change_password && make("button", { type: "button", onclick: () => {
         menu.open = false;
         askForPassword();

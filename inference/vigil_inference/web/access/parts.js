@@ -16,6 +16,12 @@ export const rolesInWords = (roles) => roles.map((role) => t(`role.${role}`)).jo
 
 /** A table that is scrolled by itself where it is wider than the page. */
 export function table(caption, heads, rows) {
+  // On a phone a row is a block, and each value stands with its column's head.
+  for (const row of rows) {
+    [...row.children].forEach((cell, at) => {
+      if (cell.tagName === "TD" && !cell.querySelector("button:not(.link)")) cell.dataset.head = heads[at];
+    });
+  }
   return make("div.scrolled", { tabindex: 0, role: "region", "aria-label": caption }, make("table", {},
     make("caption", {}, caption),
     make("thead", {}, make("tr", {}, heads.map((head) => make("th", { scope: "col" }, head)))),

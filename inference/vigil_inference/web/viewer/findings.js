@@ -13,6 +13,7 @@ export function saidOf(shown, viewer, isCaseLevel) {
   if (waits(shown)) return section("findings", make("p", {}, t("being_analysed")));
   if (shown.code) {
     return section("not_analysed_title", refused({ ...shown, pictures: 1 }),
+      make("p.advice", {}, t(`advice.${shown.code}`, {}, true) ?? t("advice")),
       shown.reason !== refusal(shown.code, shown.reason) && make("p.quiet", { lang: "en" }, shown.reason));
   }
   if (isCaseLevel) return section("findings", make("p", {}, t("case_level")), make("p.quiet", {}, t("case_level_why")));
