@@ -61,7 +61,7 @@ def main() -> None:
                             ".row[data-priority=NOT_ANALYSED]"
                         ).scroll_into_view_if_needed()
                     page.wait_for_function(
-                        "[...document.querySelectorAll('.row img')].every((one) => one.complete)"
+                        "() => [...document.images].every((one) => one.complete)"
                     )
                     page.wait_for_timeout(500)  # complete is not yet painted
                     page.screenshot(path=IMAGES / image)
