@@ -108,6 +108,18 @@ def test_the_bands_promise_is_measured_on_patients_who_chose_no_end(
     assert shipped.uncertain == pytest.approx(((said >= 0.3) & (said <= 0.6)).mean())
 
 
+def test_the_finding_that_judged_most_films_of_a_source_stands_first(
+    manifest: BundleManifest,
+) -> None:
+    child = manifest.findings[0].model_copy(update={"key": "Effusion:child"})
+    both = manifest.model_copy(update={"findings": (*manifest.findings, child)})
+    answers = [_answer(number, number % 2 == 0, 0.5) for number in range(12)]
+    young = [one._replace(keys={**one.keys, "Effusion": "Effusion:child"}) for one in answers[:8]]
+    judged = Judged(both, (), (*young, *answers[8:]), "all", "films.csv", 0.0)
+    (row,) = [row for row in measure(judged, 0).results if row.label == "Effusion"]
+    assert row.keys == ("Effusion:child", "Effusion")
+
+
 def test_a_part_of_the_patients_is_shown_only_with_enough_of_both_classes(
     manifest: BundleManifest,
 ) -> None:

@@ -90,9 +90,9 @@ class LabelFigures(Merits):
     """How one label does on one source.
 
     ``refused`` and ``withheld`` say how many more films have the label in scope but got no
-    probability. ``keys`` are the bundle's findings that gave one. ``cross_fitted`` is the
-    reliability of the same calibration fitted on other patients, where these patients fitted the
-    shipped one.
+    probability. ``keys`` are the bundle's findings that gave one, that of most films first.
+    ``cross_fitted`` is the reliability of the same calibration fitted on other patients, where
+    these patients fitted the shipped one.
     """
 
     refused: int

@@ -1,5 +1,6 @@
 """From the service's answers to figures: per label and source, per part of the patients."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -222,7 +223,7 @@ def label_figures(
         cross_fitted=reliability(scores, again, samples) if whole else None,
         bins=_bins(scores) if enough else (),
         certainty=_certainty(label, said, scores, findings, others if whole else []),
-        keys=tuple(sorted({answer.keys[label] for answer in said})),
+        keys=tuple(key for key, _ in Counter(a.keys[label] for a in said).most_common()),
     )
 
 
