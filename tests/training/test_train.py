@@ -14,7 +14,7 @@ from vigil_training.config import NetworkConfig, OptimisationConfig, load_config
 from vigil_training.loss import masked_loss
 from vigil_training.network import make_network
 from vigil_training.sources import load_examples
-from vigil_training.train import learning_rate, train, update_average
+from vigil_training.train import learning_rate, prepare, train, update_average
 
 SMOKE = Path(__file__).parents[2] / "training" / "configs" / "smoke.toml"
 
@@ -238,3 +238,35 @@ def test_a_run_can_go_on_from_the_disk_with_the_same_bits(small_run: Path, tmp_p
         torch.load(tmp_path / name / "best.pt", weights_only=True) for name in ("memory", "disk")
     )
     assert all(torch.equal(one[name], value) for name, value in other.items())
+
+
+# From Python 3.12 on a fork beside other threads is warned of; torch's workers compute on one.
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_pictures_made_by_another_process_train_the_same_bits(
+    small_run: Path, tmp_path: Path
+) -> None:
+    kept = train(small_run, None, tmp_path / "alone")
+    text = small_run.read_text(encoding="utf-8")
+    assert "workers = 0 " in text
+    small_run.write_text(text.replace("workers = 0 ", "workers = 2 "), encoding="utf-8")
+    assert train(small_run, None, tmp_path / "helped") == kept
+    one, other = (
+        torch.load(tmp_path / name / "best.pt", weights_only=True) for name in ("alone", "helped")
+    )
+    assert all(torch.equal(one[name], value) for name, value in other.items())
+
+
+def test_pictures_made_in_this_process_are_made_on_one_thread(small_run: Path) -> None:
+    run = prepare(load_config(small_run), None)
+    torch.set_num_threads(2)
+    seen = []
+    made = run.augmentation.__call__
+
+    def watched(*arguments: object) -> object:
+        seen.append(torch.get_num_threads())
+        return made(*arguments)  # type: ignore[arg-type]
+
+    run.augmentation = watched  # type: ignore[assignment]
+    next(iter(run.loader(run.epoch(0))))
+    assert seen == [1] * 8
+    assert torch.get_num_threads() == 2

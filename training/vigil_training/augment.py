@@ -161,6 +161,8 @@ class Augmentation:
                     rotate_range=float(np.deg2rad(config.rotate_degrees)),
                     scale_range=(config.scale, config.scale),
                     translate_range=(shift, shift),
+                    spatial_size=(size, size),
+                    cache_grid=True,
                     mode="bilinear",
                     padding_mode="zeros",
                 ),

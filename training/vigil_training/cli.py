@@ -78,7 +78,9 @@ def train(
     A run that was interrupted goes on with --resume and ends with the same weights.
     """
     from vigil_training.config import load_config
+    from vigil_training.process_settings import let_waiting_threads_sleep
 
+    let_waiting_threads_sleep()
     run = load_config(config)
     folder = out or Path("runs") / run.name
     require_torch()

@@ -199,7 +199,9 @@ class OptimisationConfig(_Strict):
     """With ``best``: epochs without a better mean validation AUROC before the run stops."""
     validation_limit_per_source: int = Field(default=0, ge=0)
     """How many validation pictures of a source are scored after each epoch; 0 is all of them."""
-    workers: int = Field(default=0, ge=0)
+    workers: int = Field(default=1, ge=0)
+    """Processes beside each training process that augment the next pictures while it computes; the
+    same figures with any number. A GPU wants several, 0 is for machines that allow none."""
 
 
 class AugmentationConfig(_Strict):

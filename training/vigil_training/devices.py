@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vigil.errors import ConfigurationError
 from vigil_training.config import OptimisationConfig, Precision
+from vigil_training.process_settings import keep_freed_memory
 
 _FABRIC_PRECISION = {
     "float32": "32-true",
@@ -70,6 +71,7 @@ def launch(options: OptimisationConfig, devices: int | None, *, outlines: bool) 
     )
     fabric.launch()
     if not cuda:
+        keep_freed_memory()
         torch.set_num_threads(max(1, cores() // processes.on_machine))
     return fabric
 

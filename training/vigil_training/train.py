@@ -15,6 +15,7 @@ Each process of a run goes through all of this with its part of every batch; the
 
 import math
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ Batch = Sequence[Tensor]
 """Pictures, targets, mask, outlines, and which outlines are known."""
 _LOGGED_EVERY = 10
 """Steps."""
+_FORKS = sys.platform == "linux"
 
 
 def train(
@@ -199,6 +201,8 @@ class Preparation:
             batch_size=split_batch(options.batch, processes),
             sampler=own_places(len(pictures), options.batch, rank, processes).tolist(),
             num_workers=options.workers,
+            # A fork shares the pictures in memory; anything else would be sent all of them.
+            multiprocessing_context="fork" if options.workers and _FORKS else None,
             pin_memory=fabric.device.type == "cuda",
         )
 
