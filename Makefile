@@ -47,7 +47,7 @@ var/notebooks/%.ipynb: notebooks/%.ipynb $(CODE) | $(VENV)/.everything
 	VIGIL_DATA=/nowhere $(VENV)/bin/python -m nbconvert --log-level=WARN --to notebook --execute \
 		--output-dir var/notebooks $<
 
-bench: $(VENV)/.everything  ## Measure against the limit and the others: picture, start, receive, load, pace, growth (BENCH="receive --rounds 3")
+bench: $(VENV)/.everything  ## Measure against the limit and the others: picture, start, receive, load, pace, growth, training (BENCH="receive --rounds 3")
 	@$(VENV)/bin/python -m tests.bench $(BENCH)
 
 chaos: $(VENV)/.everything  ## Prove it under fire: kills, full disks, dead peers, broken files (CHAOS="kills --kills 20")

@@ -25,6 +25,7 @@ from tests.bench import (
     bench_picture,
     bench_receive,
     bench_start,
+    bench_training,
     bench_worklist,
 )
 from tests.bench.report import CannotMeasure, machine
@@ -43,6 +44,7 @@ PARTS = {
         bench_page,
         bench_worklist,
         bench_listeners,
+        bench_training,
     )
 }
 
