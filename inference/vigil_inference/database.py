@@ -1,7 +1,8 @@
 """The database under the store: SQLite for one node, PostgreSQL for several, by the URL.
 
 On SQLite writing transactions come one after the other (``BEGIN IMMEDIATE``), and
-``synchronous=FULL`` makes a commit survive a power cut. On PostgreSQL a node that vanishes in the
+``synchronous=FULL`` makes a commit survive a power cut; a claim, which is made anew after one, does
+not wait for the disk. On PostgreSQL a node that vanishes in the
 middle of a transaction keeps its locks no longer than the database is told to wait for it.
 """
 
@@ -17,8 +18,11 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 
 WRITING = "vigil_writing"
 """The execution option that marks an engine whose transactions write."""
+QUICK = "vigil_quick"
+"""Marks one whose commits outlive the process, and a power cut once a later commit does."""
 BUSY_TIMEOUT_SECONDS = 30.0
 POSTGRESQL = "postgresql"
+_LEVEL = "vigil_synchronous"
 _MIGRATION_LOCK = 0x76696769_6C637872
 """Of PostgreSQL's advisory locks: one node at a time brings the schema up to date."""
 
@@ -89,7 +93,13 @@ def _sqlite_engine(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        writing = connection.get_execution_options().get(WRITING, False)
+        options = connection.get_execution_options()
+        # In WAL mode NORMAL leaves the sync to the next commit with FULL, and damages nothing.
+        level = "NORMAL" if options.get(QUICK, False) else "FULL"
+        if connection.info.get(_LEVEL, "FULL") != level:
+            connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+            connection.info[_LEVEL] = level
+        writing = options.get(WRITING, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
     return engine

@@ -29,12 +29,12 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
 from vigil.errors import StorageError, VigilError
+from vigil_inference.arrivals import Outcome
 from vigil_inference.dicom_messages import IncomingDataSet
 from vigil_inference.dicom_transport import AssociationLimit, ListenerServer, tls_context
 from vigil_inference.intake import Intake, Source, errno_name
 from vigil_inference.settings import Settings
 from vigil_inference.storage_commitment import CommitmentProvider
-from vigil_inference.store import Outcome
 
 log = structlog.get_logger(__name__)
 

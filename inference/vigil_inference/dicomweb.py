@@ -17,12 +17,12 @@ from starlette.requests import ClientDisconnect
 from vigil.errors import StorageError, VigilError
 from vigil_inference.access.account import require
 from vigil_inference.access.roles import Permission
+from vigil_inference.arrivals import Outcome
 from vigil_inference.dicomweb_query import MEDIA_TYPE, json_element, study_url
 from vigil_inference.headers import Header, ObjectUnreadable, read_intake_header
 from vigil_inference.intake import Intake, Receipt, Source, errno_name
 from vigil_inference.multipart import BodyMalformed, Part, PartSplitter
 from vigil_inference.service import Service
-from vigil_inference.store import Outcome
 
 log = structlog.get_logger(__name__)
 

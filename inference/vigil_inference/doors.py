@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 from typing import Literal
 
-from vigil_inference.store import Outcome
+from vigil_inference.arrivals import Outcome
 
 Door = Literal["C-STORE", "STOW-RS", "FOLDER"]
 DOORS: tuple[Door, ...] = ("C-STORE", "STOW-RS", "FOLDER")

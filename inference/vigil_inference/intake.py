@@ -19,9 +19,10 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from vigil.errors import StorageError, VigilError
+from vigil_inference.arrivals import Arrival, Outcome, Recorded
 from vigil_inference.doors import Door, DoorBook
 from vigil_inference.headers import Header, digest_of, read_intake_header
-from vigil_inference.store import Arrival, Outcome, Recorded, Store, Task
+from vigil_inference.store import Store, Task
 
 log = structlog.get_logger(__name__)
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_, update
+from sqlalchemy import ColumnElement, Connection, Table, Update, and_, bindparam, or_, update
 from sqlalchemy.orm import Session
 
 from vigil_inference.store import Store
-from vigil_inference.tables import Base, Leased
+from vigil_inference.tables import Base, Leased, UtcDateTime
 
 LEASE_SECONDS = 45.0
 
@@ -87,7 +87,7 @@ class Leases:
             None if there is no such row, or somebody else has it.
         """
         now = self._store.now()
-        token = f"{self._store.node_id}{next(self._numbers):x}"
+        token = self._new_token()
         row_id = session.scalar(
             update(table)
             .where(*conditions, is_free(table, now))
@@ -95,6 +95,17 @@ class Leases:
             .returning(table.id)
             .execution_options(synchronize_session=False)
         )
+        return None if row_id is None else Lease(table, row_id, token)
+
+    def take_by(
+        self, connection: Connection, table: type[Leased], statement: Update
+    ) -> Lease | None:
+        """Take a free row by a statement that :func:`taking` made, None if there is none."""
+        now = self._store.now()
+        token = self._new_token()
+        row_id = connection.execute(
+            statement, {"lease_now": now, "lease_token": token, "lease_end": now + self._term}
+        ).scalar_one_or_none()
         return None if row_id is None else Lease(table, row_id, token)
 
     @contextmanager
@@ -145,6 +156,9 @@ class Leases:
                     .values(**FREE)
                 )
 
+    def _new_token(self) -> str:
+        return f"{self._store.node_id}{next(self._numbers):x}"
+
     @property
     def _term(self) -> timedelta:
         return timedelta(seconds=self.seconds)
@@ -157,6 +171,22 @@ FREE: dict[str, Any] = {"owner": "", "leased_until": None}
 def is_free(table: type[Leased], now: datetime) -> ColumnElement[bool]:
     """Return whether nobody works on a row."""
     return or_(table.leased_until.is_(None), table.leased_until < now)
+
+
+def is_free_row(table: Table) -> ColumnElement[bool]:
+    """Return the same of a table's row, at the moment that :meth:`Leases.take_by` gives."""
+    now = bindparam("lease_now", type_=UtcDateTime)
+    return or_(table.c.leased_until.is_(None), table.c.leased_until < now)
+
+
+def taking(table: Table, condition: ColumnElement[bool], **values: object) -> Update:
+    """Return a statement for :meth:`Leases.take_by`, to be made once: see :meth:`Leases.take`."""
+    return (
+        update(table)
+        .where(condition, is_free_row(table))
+        .values(owner=bindparam("lease_token"), leased_until=bindparam("lease_end"), **values)
+        .returning(table.c.id)
+    )
 
 
 def _leased_tables() -> list[type[Leased]]:

@@ -8,11 +8,43 @@ and are refused after a few attempts, which keeps one bad file from stopping the
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, Connection, Table, Update, bindparam, func, select, update
 
-from vigil_inference.leases import Lease, Leases, is_free
+from vigil_inference.leases import Lease, Leases, is_free_row, taking
 from vigil_inference.store import Store, Task
-from vigil_inference.tables import Instance, State, Study
+from vigil_inference.tables import Instance, State, Study, table_of
+
+_INSTANCES: Table = table_of(Instance)
+_STUDIES: Table = table_of(Study)
+
+
+def _taking(condition: ColumnElement[bool]) -> Update:
+    """Return the statement that takes the next of the pictures that wait, see :mod:`leases`."""
+    free_one = (
+        select(_INSTANCES.c.id)
+        .where(_INSTANCES.c.state == State.RECEIVED.value, condition, is_free_row(_INSTANCES))
+        .order_by(_INSTANCES.c.attempts, _INSTANCES.c.id)
+        .limit(1)
+        # Where several nodes look at the same moment, each finds another row.
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    return taking(_INSTANCES, _INSTANCES.c.id == free_one, attempts=_INSTANCES.c.attempts + 1)
+
+
+# Made once: building a statement takes longer than SQLite takes to answer it.
+_FRESH = _taking(_INSTANCES.c.attempts == 0)
+_SUSPECT = _taking(_INSTANCES.c.attempts > 0)
+_TASK = (
+    select(
+        _STUDIES.c.study_instance_uid,
+        _INSTANCES.c.file_path,
+        _INSTANCES.c.sha256,
+        _INSTANCES.c.attempts,
+    )
+    .join(_STUDIES, _STUDIES.c.id == _INSTANCES.c.study_id)
+    .where(_INSTANCES.c.id == bindparam("picture"))
+)
 
 
 @dataclass(frozen=True)
@@ -47,34 +79,21 @@ class PictureQueue:
             Whether such a one goes before the others: while pictures come without a pause, "after
             all others" would be never.
         """
-        fresh, suspect = Instance.attempts == 0, Instance.attempts > 0
-        order = (
-            (fresh,) if not suspects else (suspect, fresh) if suspects_first else (fresh, suspect)
-        )
-        with self._store.writing() as session:
-            for condition in order:
-                lease = self._leases.take(
-                    session,
-                    Instance,
-                    Instance.id == self._next(condition),
-                    attempts=Instance.attempts + 1,
-                )
+        order: tuple[Update, ...] = (_FRESH, _SUSPECT) if suspects else (_FRESH,)
+        if suspects and suspects_first:
+            order = order[::-1]
+
+        def work(connection: Connection) -> Claim | None:
+            for statement in order:
+                lease = self._leases.take_by(connection, Instance, statement)
                 if lease is not None:
-                    break
-            if lease is None:
-                return None
-            row = session.execute(
-                select(
-                    Study.study_instance_uid,
-                    Instance.file_path,
-                    Instance.sha256,
-                    Instance.attempts,
-                )
-                .join(Study, Study.id == Instance.study_id)
-                .where(Instance.id == lease.row_id)
-            ).one()
-        uid, file_path, sha256, attempts = row
-        return Claim(Task(lease.row_id, uid, file_path, sha256, attempts - 1), lease)
+                    row = connection.execute(_TASK, {"picture": lease.row_id}).one()
+                    uid, file_path, sha256, attempts = row
+                    return Claim(Task(lease.row_id, uid, file_path, sha256, attempts - 1), lease)
+            return None
+
+        # After a power cut nobody has it, and it is taken anew.
+        return self._store.commit(work, is_durable=False)
 
     def put_off(self, claim: Claim, seconds: float) -> None:
         """Give a picture back that could not even be tried; nobody takes it before the wait ends.
@@ -97,18 +116,3 @@ class PictureQueue:
         with self._store.reading() as session:
             statement = select(func.count()).where(Instance.state == State.RECEIVED.value)
             return session.scalar(statement) or 0
-
-    def _next(self, condition: ColumnElement[bool]) -> ColumnElement[int]:
-        return (
-            select(Instance.id)
-            .where(
-                Instance.state == State.RECEIVED.value,
-                condition,
-                is_free(Instance, self._store.now()),
-            )
-            .order_by(Instance.attempts, Instance.id)
-            .limit(1)
-            # Where several nodes look at the same moment, each finds another row.
-            .with_for_update(skip_locked=True)
-            .scalar_subquery()
-        )

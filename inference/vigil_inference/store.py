@@ -7,35 +7,64 @@ a busy database. On PostgreSQL the study's row is locked first by whoever change
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
-from sqlalchemy import case, func, select, text, update
+from sqlalchemy import Connection, Table, bindparam, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from vigil.errors import RefusalCode, VigilError
-from vigil.triage import Priority
+from vigil_inference.arrivals import Arrival, Outcome, Recorded, find_held, record_arrival
+from vigil_inference.commits import Commits
 from vigil_inference.database import (
     BUSY_TIMEOUT_SECONDS,
     POSTGRESQL,
+    QUICK,
     WRITING,
     Clock,
     create_store_engine,
     migrate,
 )
-from vigil_inference.folding import searchable
 from vigil_inference.headers import Header
 from vigil_inference.records import AnalysisRecord
-from vigil_inference.tables import RANK, Instance, State, Study, StudyFinding
+from vigil_inference.study_state import add_findings, raise_priority, settle_state
+from vigil_inference.tables import Instance, State, Study, table_of
 
 CHANNEL = "vigil"
 """By which PostgreSQL tells the other nodes what changed: ``NODE WORD STUDY``."""
 _MOST_COLLISIONS = 3
+_RESULT_COLUMNS = (
+    "state",
+    "code",
+    "reason",
+    "priority",
+    "result",
+    "has_preview",
+    "bundle_id",
+    "bundle_digest",
+    "milliseconds",
+    "analysed_at",
+)
+_INSTANCES: Table = table_of(Instance)
+_RESULT = (
+    update(_INSTANCES)
+    .where(
+        _INSTANCES.c.id == bindparam("picture"),
+        _INSTANCES.c.state == State.RECEIVED.value,
+        _INSTANCES.c.owner == bindparam("token"),
+    )
+    .values(
+        {name: bindparam(f"new_{name}") for name in _RESULT_COLUMNS}
+        | {"owner": "", "leased_until": None}
+    )
+    .returning(_INSTANCES.c.study_id)
+)
+T = TypeVar("T")
 
 
 class StudyUnknown(VigilError):
@@ -46,43 +75,6 @@ class StudyUnknown(VigilError):
 
     def __init__(self) -> None:
         super().__init__("no study with this UID was received")
-
-
-class Outcome(StrEnum):
-    """What became of a picture that was offered to the store."""
-
-    NEW = "new"
-    REPEATED = "repeated"
-    """The same bytes were held already."""
-    DIFFERS = "differs"
-    """Other bytes are held under this SOP instance UID; they stay."""
-    OTHER_STUDY = "other_study"
-    """The SOP instance UID is held in another study; it stays there."""
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A picture whose bytes are durable, to be recorded."""
-
-    header: Header
-    file_path: str
-    sha256: str
-    size_bytes: int
-    door: str
-    calling_ae_title: str
-    received_at: datetime
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """The store's answer to an arrival."""
-
-    outcome: Outcome
-    instance_id: int
-    study_instance_uid: str
-    file_path: str
-    is_removed: bool = False
-    """Whether its bytes were removed by rule."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +107,12 @@ class Store:
         if self.is_shared:
             # One state for all statements of a session, as on SQLite.
             self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ")
-        self._lock = None if self.is_shared else threading.Lock()
+        self._lock: threading.Lock | None = None
+        self._commits: Commits | None = None
+        if not self.is_shared:
+            self._lock = threading.Lock()
+            quick = self._writer.execution_options(**{QUICK: True})
+            self._commits = Commits(self._writer, quick, self._lock)
 
     @property
     def is_shared(self) -> bool:
@@ -153,7 +150,24 @@ class Store:
             if lock is not None:
                 lock.release()
 
-    def announce(self, session: Session, study_instance_uid: str, word: str = "changed") -> None:
+    def commit(self, work: Callable[[Connection], T], *, is_durable: bool = True) -> T:
+        """Do some work in a transaction of its own or, on SQLite, with what others write now.
+
+        Parameters
+        ----------
+        work
+            It may be called again after a rollback, so it changes nothing but the database.
+        is_durable
+            Whether a power cut right after it must not undo it; PostgreSQL does not ask.
+        """
+        if self._commits is not None:
+            return self._commits.make(work, is_durable=is_durable)
+        with self._writer.begin() as connection:
+            return work(connection)
+
+    def announce(
+        self, session: Session | Connection, study_instance_uid: str, word: str = "changed"
+    ) -> None:
         """Tell other nodes of a study, with the session's commit; within this one, see events.
 
         ``word`` is ``received`` where there is something to analyse.
@@ -169,8 +183,8 @@ class Store:
 
     def find(self, header: Header, sha256: str) -> Recorded | None:
         """Return what is held under a picture's SOP instance UID, if anything."""
-        with self.reading() as session:
-            return _held(session, header, sha256)
+        with self._reader.connect() as connection:
+            return find_held(connection, header, sha256)
 
     def add(self, arrival: Arrival) -> Recorded:
         """Record a picture in one transaction; the first bytes under a UID are kept."""
@@ -183,11 +197,13 @@ class Store:
         return self._add(arrival)
 
     def _add(self, arrival: Arrival) -> Recorded:
-        with self.writing() as session:
-            recorded = _add(session, arrival)
+        def work(connection: Connection) -> Recorded:
+            recorded = record_arrival(connection, arrival)
             if recorded.outcome is Outcome.NEW:
-                self.announce(session, recorded.study_instance_uid, "received")
+                self.announce(connection, recorded.study_instance_uid, "received")
             return recorded
+
+        return self.commit(work)
 
     def note_conflict(self, instance_id: int) -> None:
         """Count that other bytes came for a picture that is held."""
@@ -276,7 +292,7 @@ class Store:
             uid = session.scalars(
                 select(Study.study_instance_uid).where(Study.id == row.study_id).with_for_update()
             ).one()
-            _settle_state(session, row.study_id)
+            settle_state(session, row.study_id)
             self.announce(session, uid, "received")
             return Task(instance_id, uid, row.file_path, row.sha256, attempts=0)
 
@@ -296,176 +312,34 @@ class Store:
             False if the picture had a result already, which stays, or another took it over.
         """
         now = self.now()
-        with self.writing() as session:
-            study_id = session.scalar(
-                update(Instance)
-                .where(
-                    Instance.id == instance_id,
-                    Instance.state == State.RECEIVED.value,
-                    Instance.owner == token,
-                )
-                .values(
-                    state=record.status,
-                    code=record.code,
-                    reason=record.reason,
-                    priority=record.priority.value,
-                    result=record.model_dump(mode="json"),
-                    has_preview=record.has_preview,
-                    bundle_id=record.bundle_id,
-                    bundle_digest=record.bundle_digest,
-                    milliseconds=record.milliseconds,
-                    analysed_at=now,
-                    owner="",
-                    leased_until=None,
-                )
-                .returning(Instance.study_id)
-            )
+        values = {
+            "state": record.status,
+            "code": record.code,
+            "reason": record.reason,
+            "priority": record.priority.value,
+            "result": record.model_dump(mode="json"),
+            "has_preview": record.has_preview,
+            "bundle_id": record.bundle_id,
+            "bundle_digest": record.bundle_digest,
+            "milliseconds": record.milliseconds,
+            "analysed_at": now,
+        }
+        parameters = {f"new_{name}": values[name] for name in _RESULT_COLUMNS}
+        parameters |= {"picture": instance_id, "token": token}
+
+        def work(connection: Connection) -> bool:
+            study_id = connection.execute(_RESULT, parameters).scalar_one_or_none()
             if study_id is None:
                 return False
-            raise_priority(session, study_id, record.priority, release_due_at=now)
-            _settle_state(session, study_id)
-            _add_findings(session, study_id, record)
-            self._announce_by_id(session, study_id)
+            raise_priority(connection, study_id, record.priority, release_due_at=now)
+            settle_state(connection, study_id)
+            add_findings(connection, study_id, record)
+            self._announce_by_id(connection, study_id)
             return True
 
-    def _announce_by_id(self, session: Session, study_id: int | None) -> None:
+        return self.commit(work)
+
+    def _announce_by_id(self, session: Session | Connection, study_id: int | None) -> None:
         if self.is_shared and study_id is not None:
             uid = session.scalar(select(Study.study_instance_uid).where(Study.id == study_id))
             self.announce(session, uid or "")
-
-
-def _held(session: Session, header: Header, sha256: str) -> Recorded | None:
-    row = session.execute(
-        select(
-            Instance.id,
-            Instance.sha256,
-            Instance.file_path,
-            Instance.removed_at,
-            Study.study_instance_uid,
-        )
-        .join(Study, Study.id == Instance.study_id)
-        .where(Instance.sop_instance_uid == header.sop_instance_uid)
-    ).one_or_none()
-    if row is None:
-        return None
-    if row.sha256 == sha256:
-        outcome = Outcome.REPEATED
-    elif row.study_instance_uid == header.study_instance_uid:
-        outcome = Outcome.DIFFERS
-    else:
-        outcome = Outcome.OTHER_STUDY
-    return Recorded(
-        outcome, row.id, row.study_instance_uid, row.file_path, row.removed_at is not None
-    )
-
-
-def _add(session: Session, arrival: Arrival) -> Recorded:
-    header = arrival.header
-    held = _held(session, header, arrival.sha256)
-    if held is not None:
-        return held
-    study = session.scalars(
-        select(Study).where(Study.study_instance_uid == header.study_instance_uid).with_for_update()
-    ).one_or_none()
-    if study is None:
-        study = Study(
-            study_instance_uid=header.study_instance_uid,
-            patient_name=header.patient_name,
-            patient_id=header.patient_id,
-            issuer_of_patient_id=header.issuer_of_patient_id,
-            patient_sex=header.patient_sex,
-            patient_birth_date=header.patient_birth_date,
-            patient_age=header.patient_age,
-            accession_number=header.accession_number,
-            study_description=header.study_description,
-            study_date=header.study_date,
-            study_time=header.study_time,
-            institution_name=header.institution_name,
-            source=arrival.calling_ae_title or arrival.door,
-            received_at=arrival.received_at,
-            state=State.RECEIVED.value,
-            priority_rank=0,
-            reading_order=Priority.NOT_ANALYSED.reading_order,
-            identity_conflict=False,
-            search_text=searchable(header.patient_name, header.patient_id, header.accession_number),
-        )
-        session.add(study)
-    else:
-        _reopen_reading(study)
-        if (study.patient_id, study.patient_name) != (header.patient_id, header.patient_name):
-            study.identity_conflict = True
-            # Whoever looks for the other patient must find it too.
-            study.search_text += searchable(header.patient_name, header.patient_id)
-    if study.state == State.NOT_ANALYSED.value:
-        study.state = State.RECEIVED.value
-    instance = Instance(
-        study=study,
-        sop_instance_uid=header.sop_instance_uid,
-        series_instance_uid=header.series_instance_uid,
-        sop_class_uid=header.sop_class_uid,
-        transfer_syntax_uid=header.transfer_syntax_uid,
-        modality=header.modality,
-        file_path=arrival.file_path,
-        sha256=arrival.sha256,
-        size_bytes=arrival.size_bytes,
-        door=arrival.door,
-        calling_ae_title=arrival.calling_ae_title,
-        received_at=arrival.received_at,
-        stored_at=arrival.received_at,
-    )
-    session.add(instance)
-    session.flush()
-    return Recorded(Outcome.NEW, instance.id, header.study_instance_uid, arrival.file_path)
-
-
-def raise_priority(
-    session: Session, study_id: int, priority: Priority, *, release_due_at: datetime
-) -> None:
-    """Raise a study's priority, never lower it: the comparison is made by the database.
-
-    In the same statement the study's results become due to be released (again). The row stays
-    locked until the commit, so that nobody settles its state beside us.
-    """
-    rank = RANK[priority]
-    session.execute(
-        update(Study)
-        .where(Study.id == study_id)
-        .values(
-            priority_rank=case((Study.priority_rank < rank, rank), else_=Study.priority_rank),
-            reading_order=case(
-                (Study.priority_rank < rank, priority.reading_order), else_=Study.reading_order
-            ),
-            release_due_at=release_due_at,
-            release_attempts=0,
-            release_problem="",
-        )
-    )
-
-
-def _reopen_reading(study: Study) -> None:
-    # Whoever signed did not see the picture that comes now.
-    study.read_at, study.read_by = None, ""
-
-
-def _add_findings(session: Session, study_id: int, record: AnalysisRecord) -> None:
-    """Note a picture's flagged findings; the study's row is locked, so nobody is beside us."""
-    flagged = {finding.label for finding in record.findings if finding.flagged}
-    if not flagged:
-        return
-    known = session.scalars(select(StudyFinding.finding).where(StudyFinding.study_id == study_id))
-    for finding in sorted(flagged.difference(known)):
-        session.add(StudyFinding(study_id=study_id, finding=finding))
-
-
-def _settle_state(session: Session, study_id: int) -> None:
-    """Let a study's state follow its pictures: analysed as soon as one of them is."""
-    states = set(
-        session.scalars(select(Instance.state).where(Instance.study_id == study_id).distinct())
-    )
-    if State.ANALYSED.value in states:
-        state = State.ANALYSED
-    elif State.RECEIVED.value in states:
-        state = State.RECEIVED
-    else:
-        state = State.NOT_ANALYSED
-    session.execute(update(Study).where(Study.id == study_id).values(state=state.value))

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Index,
     Integer,
     String,
+    Table,
     Text,
     TypeDecorator,
     text,
@@ -58,6 +59,13 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 class Base(DeclarativeBase):
     """The declarative base of all tables."""
+
+
+def table_of(mapped: type[Base]) -> Table:
+    """Return a class's table, for statements that make no objects of rows."""
+    table = mapped.__table__
+    assert isinstance(table, Table)
+    return table
 
 
 # SQLite numbers rows by itself only in a column declared INTEGER.

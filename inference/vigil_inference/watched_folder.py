@@ -21,9 +21,9 @@ import pydicom
 import structlog
 
 from vigil.errors import StorageError, VigilError
+from vigil_inference.arrivals import Outcome
 from vigil_inference.headers import is_of_disk
 from vigil_inference.intake import Intake, Source, errno_name, sync_folder
-from vigil_inference.store import Outcome
 
 log = structlog.get_logger(__name__)
 

@@ -21,11 +21,12 @@ from pathlib import Path
 
 from tests.postgresql import new_database
 from vigil.triage import Priority
+from vigil_inference.arrivals import Arrival
 from vigil_inference.headers import Header
 from vigil_inference.leases import Leases
 from vigil_inference.picture_queue import PictureQueue
 from vigil_inference.records import AnalysisRecord, FindingRecord
-from vigil_inference.store import Arrival, Store
+from vigil_inference.store import Store
 
 WORKERS = 2
 DBOS_SIDE = Path(__file__).with_name("durable_work_dbos.py")

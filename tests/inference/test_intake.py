@@ -12,9 +12,10 @@ from sqlalchemy.exc import OperationalError
 from tests.inference.conftest import MakeFile, cut_inside_a_sequence
 from vigil.errors import StorageError
 from vigil_inference import intake as intake_module
+from vigil_inference.arrivals import Outcome
 from vigil_inference.headers import ObjectUnreadable, read_intake_header
 from vigil_inference.intake import IdentityConflict, Intake, ObjectMismatch, Source
-from vigil_inference.store import Outcome, Store, Task
+from vigil_inference.store import Store, Task
 from vigil_inference.tables import Instance, Study
 
 SOURCE = Source("C-STORE", calling_ae_title="PACS")

@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 
 from tests.inference.conftest import FakeModel, MakeFile, Until, serving
 from vigil.errors import ConfigurationError
+from vigil_inference.arrivals import Outcome
 from vigil_inference.delivery.desk import Selection
 from vigil_inference.delivery.states import DeliveryState
 from vigil_inference.delivery.tables import Delivery, ResultObject
@@ -21,7 +22,6 @@ from vigil_inference.intake import Source
 from vigil_inference.service import Service
 from vigil_inference.settings import Settings, load_settings
 from vigil_inference.storage_commitment import Reference, failure_reasons
-from vigil_inference.store import Outcome
 from vigil_inference.tables import Instance
 
 SOURCE = Source("C-STORE", calling_ae_title="XR1")

@@ -12,6 +12,7 @@ from sqlalchemy import select, text
 from tests.inference.conftest import FakeModel
 from vigil.errors import RefusalCode
 from vigil.triage import Priority
+from vigil_inference.arrivals import Arrival, Outcome
 from vigil_inference.database import (
     WRITING,
     _migrations,
@@ -21,7 +22,7 @@ from vigil_inference.database import (
 )
 from vigil_inference.headers import Header
 from vigil_inference.records import AnalysisRecord, FindingRecord, refuse
-from vigil_inference.store import Arrival, Outcome, Store
+from vigil_inference.store import Store
 from vigil_inference.tables import Base, Instance, State, Study, StudyFinding
 
 

@@ -8,9 +8,10 @@ from sqlalchemy import select
 from vigil.errors import RefusalCode
 from vigil.triage import Priority
 from vigil_inference.analysis import ModelStatus
+from vigil_inference.arrivals import Arrival
 from vigil_inference.headers import Header
 from vigil_inference.records import FindingRecord, refuse
-from vigil_inference.store import Arrival, Store
+from vigil_inference.store import Store
 from vigil_inference.tables import Study
 from vigil_inference.worklist.filters import Filters, Status
 from vigil_inference.worklist.page import read_choices, read_rows, read_worklist

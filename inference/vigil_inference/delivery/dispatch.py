@@ -142,9 +142,12 @@ class Delivery:
         while not self._stopping.is_set():
             try:
                 # One at a time: a study that becomes critical meanwhile is the next.
-                if (due := self._release.due()) is not None:
+                due = self._release.due()
+                if due is not None and self._release.has_destinations:
                     self._release_one(due)
                     continue
+                if due is not None:
+                    self._release.pass_over()
             except Exception as error:  # the thread must live: nobody else here releases results
                 log.error("release_failed", error=type(error).__name__)
             self._stopping.wait(_LOOK_SECONDS)

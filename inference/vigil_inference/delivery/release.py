@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from pydicom.uid import (
@@ -19,7 +19,7 @@ from pydicom.uid import (
     KeyObjectSelectionDocumentStorage,
     SecondaryCaptureImageStorage,
 )
-from sqlalchemy import exists, select, update
+from sqlalchemy import ColumnElement, exists, select, update
 from sqlalchemy.orm import Session
 
 import vigil
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 FOLDER = "results"
+_RELEASED: dict[str, Any] = {"release_due_at": None, "release_attempts": 0, "release_problem": ""}
+_RELEASED |= FREE
 KINDS: dict[str, ResultKind] = {
     Comprehensive3DSRStorage: "report",
     SecondaryCaptureImageStorage: "capture",
@@ -92,15 +94,9 @@ class Release:
 
     def due(self) -> DueStudy | None:
         """Return the most urgent of the quiet studies whose pictures are all answered."""
-        now = self._store.now()
-        quiet_since = now - timedelta(seconds=self._settings.result_quiet_seconds)
-        stirring = exists().where(
-            Instance.study_id == Study.id,
-            (Instance.state == State.RECEIVED.value) | (Instance.received_at > quiet_since),
-        )
         statement = (
             select(Study.id, Study.study_instance_uid, Study.release_due_at, Study.release_attempts)
-            .where(Study.release_due_at <= now, is_free(Study, now), ~stirring)
+            .where(*self._is_due())
             .order_by(Study.reading_order, Study.release_due_at)
             .limit(1)
         )
@@ -109,6 +105,29 @@ class Release:
         if row is None or row.release_due_at is None:
             return None
         return DueStudy(row.id, row.study_instance_uid, row.release_due_at, row.release_attempts)
+
+    @property
+    def has_destinations(self) -> bool:
+        """Whether any results go anywhere."""
+        return bool(self._destinations)
+
+    def pass_over(self) -> None:
+        """End the marks of all studies that are due, where no results go anywhere.
+
+        A destination that is set up later gets no old study: as if each had been looked at.
+        """
+        statement = update(Study).where(*self._is_due()).values(**_RELEASED)
+        with self._store.writing() as session:
+            session.execute(statement.execution_options(synchronize_session=False))
+
+    def _is_due(self) -> tuple[ColumnElement[bool], ...]:
+        now = self._store.now()
+        quiet_since = now - timedelta(seconds=self._settings.result_quiet_seconds)
+        stirring = exists().where(
+            Instance.study_id == Study.id,
+            (Instance.state == State.RECEIVED.value) | (Instance.received_at > quiet_since),
+        )
+        return Study.release_due_at <= now, is_free(Study, now), ~stirring
 
     def release(self, due: DueStudy) -> bool:
         """Build, keep and record a study's results; return whether there was anything new.
@@ -299,7 +318,7 @@ class Release:
         ended = session.execute(
             update(Study)
             .where(Study.id == due.study_id, Study.release_due_at == due.release_due_at)
-            .values(release_due_at=None, release_attempts=0, release_problem="", **FREE)
+            .values(**_RELEASED)
             .returning(Study.id)
         ).first()
         if ended is None:

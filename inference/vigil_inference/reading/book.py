@@ -32,7 +32,8 @@ from vigil_inference.reading.statements import (
 )
 from vigil_inference.reading.tables import PriorityRaise, StatementRow
 from vigil_inference.reading.vocabulary import VOCABULARY
-from vigil_inference.store import Store, StudyUnknown, raise_priority
+from vigil_inference.store import Store, StudyUnknown
+from vigil_inference.study_state import raise_priority
 from vigil_inference.tables import RANK, Instance, Study
 
 

@@ -10,12 +10,13 @@ import pytest
 from vigil.triage import Priority
 from vigil_inference.access.account import Account
 from vigil_inference.access.roles import Role
+from vigil_inference.arrivals import Arrival
 from vigil_inference.headers import Header
 from vigil_inference.reading.book import ReadingBook
 from vigil_inference.reading.records import NewStatement, ReaderStatements
 from vigil_inference.reading.statements import Reading, fold
 from vigil_inference.records import AnalysisRecord, FindingRecord
-from vigil_inference.store import Arrival, Store
+from vigil_inference.store import Store
 from vigil_inference.tables import Study
 
 THRESHOLD = 0.5
