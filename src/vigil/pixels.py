@@ -82,9 +82,11 @@ def read_stored_values(
     syntax = uid.UID(description.transfer_syntax_uid)
     is_plain = _is_plain(dataset, description)
     longer = max(description.rows, description.columns)
-    if is_plain and least is not None and syntax in _IN_PLACE:
-        halvings = _halvings(longer, least.averaged)
-        averaged = average_in_file(dataset, description, path, 1 << halvings) if halvings else None
+    halvings = 0 if least is None else _halvings(longer, least.averaged)
+    if is_plain and syntax in _IN_PLACE:
+        averaged = average_in_file(dataset, description, path, 1 << halvings)
+        if averaged is not None and not halvings:
+            return StoredValues(averaged)
         if averaged is not None:
             return _averaged(averaged, description, 1 << halvings)
     frame = _frame(dataset, syntax)
@@ -101,7 +103,6 @@ def read_stored_values(
         whole = _decode(dataset, syntax)
     whole = whole.astype(whole.dtype.newbyteorder("="), copy=False)
     whole = _clean_bits(whole, dataset, exact=syntax not in _LOSSY)
-    halvings = 0 if least is None else _halvings(longer, least.averaged)
     if not halvings or whole.dtype not in (np.uint8, np.uint16, np.int16):
         return StoredValues(whole)
     return _averaged(average_blocks(whole, 1 << halvings), description, 1 << halvings)

@@ -38,7 +38,8 @@ def average_in_file(
     """Average uncompressed pixels a strip at a time, as they are read from the file.
 
     Reading into one small buffer is as fast as mapping the file, and a disk that fails is an
-    error here instead of the end of the process. None where the object is not so simple.
+    error here instead of the end of the process. With a ``step`` of 1 the pixels are read as they
+    are. None where the object is not so simple.
     """
     element = dataset.get_item(_PIXEL_DATA, keep_deferred=True)
     offset = getattr(element, "value_tell", 0)
@@ -50,13 +51,14 @@ def average_in_file(
     if getattr(element, "length", 0) < rows * row_bytes:
         return None  # what follows in the file is another element's, no pixels
     strip_rows = max(step, _STRIP_BYTES // row_bytes // step * step)
-    averaged = np.empty((-(-rows // step), -(-columns // step)), sample.newbyteorder("="))
-    buffer = np.empty((min(strip_rows, rows), columns), sample)
+    averaged = np.empty((-(-rows // step), -(-columns // step)), sample)
+    buffer = None if step == 1 else np.empty((min(strip_rows, rows), columns), sample)
     highest = 0
     with path.open("rb", buffering=0) as file:
         file.seek(offset)
         for first in range(0, rows, strip_rows):
-            strip = buffer[: min(strip_rows, rows - first)]
+            count = min(strip_rows, rows - first)
+            strip = averaged[first : first + count] if buffer is None else buffer[:count]
             view, read = strip.view(np.uint8).reshape(-1).data, 0
             while read < len(view):
                 received = file.readinto(view[read:])
@@ -64,10 +66,13 @@ def average_in_file(
                     return None  # cut short: pydicom tells how
                 read += received
             highest = max(highest, int(strip.max()))
-            small = average_blocks(strip, step)
-            averaged[first // step : first // step + small.shape[0]] = small
+            if buffer is not None:
+                small = average_blocks(strip, step)
+                averaged[first // step : first // step + small.shape[0]] = small
     # Bits above the stored ones have to go before anything is averaged.
-    return averaged if highest < 1 << integer(dataset, "BitsStored") else None
+    if highest >= 1 << integer(dataset, "BitsStored"):
+        return None
+    return averaged.astype(sample.newbyteorder("="), copy=False)
 
 
 def lay_out(values: NDArray[Any], sampling: Sampling) -> NDArray[Any]:

@@ -15,9 +15,10 @@ from pydicom.encaps import encapsulate
 from rle.rle import decode_frame as decode_rle
 
 from tests.core.conftest import make_dataset
-from vigil.dicom import read_dicom
+from vigil.dicom import describe, open_dicom, read_dicom
 from vigil.errors import ImageRefused, RefusalCode
 from vigil.phantom import make_phantom
+from vigil.pixels import read_stored_values
 from vigil.preprocess import PreprocessingSpec, least_side_of, to_model_input
 from vigil.radiograph import LeastSide, Radiograph, Sampling
 from vigil.reading import read_again
@@ -307,6 +308,29 @@ def test_a_codestream_of_seven_bits_is_as_dark_reduced_as_it_is_whole(save: Save
     path = save(dark, uid.JPEG2000Lossless, frame=frame, **depth)
     means = [read_dicom(path, least).pixels.mean() for least in (LEAST, None)]
     assert means[0] == pytest.approx(means[1], rel=0.03)
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_uncompressed_pixels_read_from_their_place_are_those_that_pydicom_decodes(
+    bits: int, syntax: str, save: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = (FILM >> 4).astype(np.uint8) if bits == 8 else FILM
+    path = save(stored, syntax, BitsStored=bits, HighBit=bits - 1)
+    monkeypatch.setattr("vigil.pixels._decode", None)
+    dataset = open_dicom(path)
+    read = read_stored_values(dataset, describe(dataset), path)
+    assert read.sampling is None
+    np.testing.assert_array_equal(read.values, dcmread(path).pixel_array)
+
+
+def test_bits_above_the_stored_ones_are_cleared_where_pixels_are_read_from_their_place(
+    save: Save,
+) -> None:
+    path = save(FILM | 0x8000)
+    dataset = open_dicom(path)
+    read = read_stored_values(dataset, describe(dataset), path)
+    np.testing.assert_array_equal(read.values, FILM)
 
 
 def test_a_small_picture_is_read_whole(save: Save) -> None:
