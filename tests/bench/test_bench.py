@@ -75,7 +75,9 @@ def test_the_service_under_load_is_set_against_the_bare_loop(
     )  # fmt: skip
     for values in (parts["load"]["uncompressed"], parts["load"]["JPEG-LS"]):
         assert values["ratio"] == pytest.approx(values["service"] / values["bare"])
-        assert values["core_seconds"] > 0
+        parts = [values[f"{part}_core_seconds"] for part in ("bare", "sender", "disk")]
+        assert min(*parts, values["core_seconds"]) > 0
+        assert 0 < values["possible"] <= values["disk"]
         assert 0 < values["p50"] <= values["p95"] <= values["p99"]
 
 
