@@ -4,7 +4,6 @@ import html
 from pathlib import Path
 
 from fastapi import APIRouter, Depends, Response
-from markdown_it import MarkdownIt
 
 from vigil.bundle import default_bundle
 from vigil.errors import BundleError
@@ -49,6 +48,8 @@ def get_card(service: Running) -> Response:
 @router.get("/model", include_in_schema=False)
 def get_card_page(service: Running) -> Response:
     """Return the card as a page."""
+    from markdown_it import MarkdownIt  # for the first who asks, not for every start
+
     card = _read(service)
     title = next((line[2:] for line in card.splitlines() if line.startswith("# ")), "Model card")
     # Raw HTML in a card is shown as text: a bundle may come from anybody.

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -72,3 +74,18 @@ def _until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_start_loads_no_library_that_its_settings_do_not_ask_for(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import vigil_inference.app, vigil_inference.cli\n"
+        "from vigil_inference.service import Service\n"
+        "from vigil_inference.settings import Settings\n"
+        "Service(Settings(data_dir=Path(sys.argv[1])))\n"
+        "print(*{'httpx', 'joserfc', 'markdown_it', 'psycopg', 'highdicom'} & set(sys.modules))\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == ""

@@ -6,12 +6,10 @@ joserfc, Authlib's own library for JOSE.
 
 import hashlib
 import hmac
-import secrets
 import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,8 +19,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from sqlalchemy import select
 
-from vigil.errors import VigilError
 from vigil_inference.access.accounts import Accounts, normal_name
+from vigil_inference.access.oidc_errand import Errand, ProviderRefused
 from vigil_inference.access.roles import Role
 from vigil_inference.access.tables import AccountRow
 from vigil_inference.settings import Settings
@@ -32,40 +30,6 @@ _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "E
 _TIMEOUT_SECONDS = 10.0
 _DOCUMENT_SECONDS = 3600.0
 _LEEWAY_SECONDS = 60
-
-
-class ProviderRefused(VigilError):
-    """The provider vouches for nobody who may come in; the code says why."""
-
-    http_status = 401
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@dataclass(frozen=True)
-class Errand:
-    """What a browser that was sent to the provider must bring back."""
-
-    state: str
-    nonce: str
-    verifier: str
-
-    @classmethod
-    def new(cls) -> "Errand":
-        """Return one with fresh secrets."""
-        return cls(*(secrets.token_urlsafe(32) for _ in range(3)))
-
-    def written(self) -> str:
-        """Return it as its cookie holds it."""
-        return ".".join((self.state, self.nonce, self.verifier))
-
-    @classmethod
-    def read(cls, written: str) -> "Errand | None":
-        """Return what a cookie holds, None if that is no errand."""
-        parts = written.split(".")
-        return cls(*parts) if len(parts) == 3 and all(parts) else None
 
 
 class Provider:

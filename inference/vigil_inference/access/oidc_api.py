@@ -8,7 +8,7 @@ from vigil.errors import VigilError
 from vigil_inference.access.account import OPEN
 from vigil_inference.access.api import Desk, address_of, set_session_cookie
 from vigil_inference.access.gate import is_secure
-from vigil_inference.access.oidc import Errand, ProviderRefused
+from vigil_inference.access.oidc_errand import Errand, ProviderRefused
 from vigil_inference.audit.trail import AuditEvent
 from vigil_inference.service import Service
 

@@ -21,12 +21,10 @@ from vigil_inference.delivery.destinations import (
     FolderDestination,
 )
 from vigil_inference.delivery.dicom_peer import DicomPeer
-from vigil_inference.delivery.dicomweb_peer import DicomWebPeer
 from vigil_inference.delivery.folder_peer import FolderPeer
 from vigil_inference.delivery.ledger import Ledger, Parcel, Step
 from vigil_inference.delivery.peers import Answer, Peer, Verdict
 from vigil_inference.delivery.release import DueStudy, Overtaken, Release
-from vigil_inference.delivery.webhook import WebhookPeer
 from vigil_inference.intake import errno_name
 from vigil_inference.leases import Leases
 from vigil_inference.pictures import PictureStore
@@ -127,15 +125,20 @@ class Delivery:
             self.commitments.stop()
 
     def _peer(self, destination: AnyDestination) -> Peer:
+        # Nobody loads an HTTP client who sends nothing by HTTP.
         settings = self._settings
         if isinstance(destination, DicomDestination):
             return DicomPeer(
                 destination, settings.dicom_ae_title, settings.data_dir, self.ledger.note_commitment
             )
         if isinstance(destination, DicomWebDestination):
+            from vigil_inference.delivery.dicomweb_peer import DicomWebPeer
+
             return DicomWebPeer(destination, settings.data_dir)
         if isinstance(destination, FolderDestination):
             return FolderPeer(destination, settings.data_dir)
+        from vigil_inference.delivery.webhook import WebhookPeer
+
         return WebhookPeer(destination)
 
     def _release_all(self) -> None:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-import httpx
 from pynetdicom.status import code_to_category
 
 from vigil_inference.delivery.destinations import Tls
@@ -93,6 +92,8 @@ def judge_http_status(status: int) -> Answer:
 
 def no_connection(error: Exception) -> Answer:
     """Return the answer where there was none; the error's own words may hold a patient's."""
+    import httpx
+
     if isinstance(error, httpx.TimeoutException):
         return Answer(Verdict.LATER, "NO_ANSWER", "the destination took too long to answer")
     return Answer(
