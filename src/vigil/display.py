@@ -58,8 +58,8 @@ def to_display(
     notes: list[str] = []
     smallest, largest = int(stored.min()), int(stored.max())
     codes = np.arange(smallest, largest + 1, dtype=np.int32)
-    offsets = offsets_of(stored, smallest)
-    counts = histogram(offsets, codes.size)
+    offsets, first = offsets_of(stored, smallest)
+    counts = histogram(offsets, codes.size, first)
     padding = padding_codes(codes, dataset)
     is_padded = bool(counts[padding].any())
     if is_padded and not counts[~padding].any():
@@ -78,7 +78,7 @@ def to_display(
     table = np.rint(shown * 65535).astype(np.uint16)
     # OpenCV looks up all 16 bits without a check of each; no offset lies outside the table.
     whole_table = np.zeros(1 << 16, np.uint16)
-    whole_table[: table.size] = table
+    whole_table[first : first + table.size] = table
     pixels: NDArray[np.uint16] = cv2.LUT(offsets, whole_table)
 
     shape = pixels.shape if sampling is None else (sampling.rows, sampling.columns)
@@ -95,21 +95,20 @@ def to_display(
     return pixels, tuple(notes)
 
 
-def offsets_of(stored: NDArray[np.integer], smallest: int) -> NDArray[np.uint16]:
-    """Return the values counted from the smallest one."""
-    if stored.dtype == np.uint16 and smallest == 0:
-        return stored.view(np.uint16)
-    if stored.dtype in (np.uint8, np.uint16):
-        offsets: NDArray[np.uint16] = np.subtract(stored, smallest, dtype=np.uint16)
-        return offsets
-    return (stored.astype(np.int32) - smallest).astype(np.uint16)
+def offsets_of(stored: NDArray[np.integer], smallest: int) -> tuple[NDArray[np.uint16], int]:
+    """Return the values as 16 bits without a sign, and which of these is the smallest one."""
+    if stored.dtype == np.uint16:
+        return stored.view(np.uint16), smallest
+    if stored.dtype == np.uint8:
+        return stored.astype(np.uint16), smallest
+    return (stored.astype(np.int32) - smallest).astype(np.uint16), 0
 
 
-def histogram(offsets: NDArray[np.uint16], size: int) -> NDArray[np.int64]:
-    """Return how often each of ``size`` values occurs."""
+def histogram(offsets: NDArray[np.uint16], size: int, first: int = 0) -> NDArray[np.int64]:
+    """Return how often each of ``size`` values occurs, counted from ``first``."""
     if offsets.size >= _EXACT_IN_FLOAT:
-        return np.bincount(offsets.ravel(), minlength=size)
-    counts = cv2.calcHist([offsets], [0], None, [size], [0, size])
+        return np.bincount(offsets.ravel(), minlength=first + size)[first:]
+    counts = cv2.calcHist([offsets], [0], None, [size], [first, first + size])
     return np.asarray(counts).ravel().astype(np.int64)
 
 

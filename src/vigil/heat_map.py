@@ -16,6 +16,7 @@ REGION_LEVEL = 0.5
 _GRID = 512
 _LEAST_PROBABILITY = 0.001
 _LEAST_CONTRAST = 1.0
+_DOUBT = 1e-4
 _LEAST_AREA = 0.002
 _TOLERANCE = 0.0015
 
@@ -47,6 +48,36 @@ def emphasis_of(map_: NDArray[np.floating[Any]]) -> NDArray[np.float32] | None:
         return None
     emphasis: NDArray[np.float32] = ((logits - middle) / (top - middle)).astype(np.float32)
     return emphasis
+
+
+def shows_place(map_: NDArray[np.floating[Any]]) -> bool:
+    """Return whether :func:`emphasis_of` finds a place in a map, without working it out.
+
+    Logits rise with the probability, so the highest and the middle place can be found among the
+    probabilities, and only those need a logarithm.
+    """
+    values = np.asarray(map_, np.float32)
+    if values.ndim != 2 or values.size == 0 or not np.isfinite(values).all():
+        return False
+    flat = values.ravel()
+    half = (flat.size - 1) // 2, flat.size // 2
+
+    def logits(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        bounded = probabilities.clip(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+        ratios: NDArray[np.float32] = np.log(bounded / (1 - bounded))
+        return ratios
+
+    top, lowest = (float(v) for v in logits(np.array([flat.max(), flat.min()])))
+    if top - lowest < _LEAST_CONTRAST:
+        return False  # the middle is no lower than the lowest
+    # Counting what lies below is faster than sorting, and leaves few maps in doubt.
+    limit = 1 / (1 + np.exp(_LEAST_CONTRAST - top))
+    if np.count_nonzero(flat < limit - _DOUBT) > half[1]:
+        return True
+    if np.count_nonzero(flat < limit + _DOUBT) <= half[0]:
+        return False
+    middle = float(np.mean(logits(np.partition(flat, half)[list(half)])))
+    return top - middle >= _LEAST_CONTRAST
 
 
 def outline_of(map_: NDArray[np.floating[Any]], level: float) -> NDArray[np.float64] | None:

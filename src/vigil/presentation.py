@@ -150,8 +150,8 @@ def to_full_depth(
     """Describe (rows, columns) stored values of at most 16 bits for a viewer."""
     smallest, largest = int(stored.min()), int(stored.max())
     occurring = np.arange(smallest, largest + 1, dtype=np.int32)
-    offsets = offsets_of(stored, smallest)
-    counts = histogram(offsets, occurring.size)
+    offsets, first = offsets_of(stored, smallest)
+    counts = histogram(offsets, occurring.size, first)
     padding = padding_codes(occurring, dataset)
     if counts[padding].any() and counts[~padding].any():
         counts[padding] = 0
@@ -162,7 +162,7 @@ def to_full_depth(
     values, _ = rescaled(occurring, dataset)
     codes, slope, intercept = _codes(values, counts > 0, has_mask=has_mask)
     codes[padding] = 0
-    pixels = codes.take(offsets, mode="wrap")
+    pixels = np.pad(codes, (first, 0)).take(offsets, mode="wrap")
     if inside is not None:
         pixels[inside == 0] = 0
     low_is_bright = is_inverted(dataset) != inverted

@@ -21,7 +21,7 @@ from vigil.anatomy import Anatomy, anatomy_notes, for_patient, measure_anatomy
 from vigil.bundle import Bundle, FindingSpec, load_bundle
 from vigil.classifier import Classifier, Prediction
 from vigil.errors import ImageRefused, RefusalCode
-from vigil.heat_map import emphasis_of
+from vigil.heat_map import shows_place
 from vigil.preprocess import (
     fit_to_input,
     least_side_of,
@@ -456,7 +456,7 @@ class Triager:
             map_ = onto_picture(square, rows, columns, self.bundle.preprocessing)
             # Maps are stored in half precision: whether one shows a place is asked of what is kept.
             kept = map_.astype(np.float16).astype(np.float32)
-            if emphasis_of(kept) is not None:
+            if shows_place(kept):
                 maps[finding.label] = kept
         return maps
 

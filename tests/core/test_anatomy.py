@@ -6,10 +6,13 @@ import pytest
 from numpy.typing import NDArray
 
 from vigil.anatomy import (
+    _DARK,
+    _DARK_PERCENTILE,
     AP_NOTE,
     LUNGS_NOT_SEEN_NOTE,
     Anatomy,
     NoRatio,
+    _bright_along,
     anatomy_notes,
     for_patient,
     measure_anatomy,
@@ -250,3 +253,15 @@ def test_a_phantoms_large_heart_has_the_larger_ratio():
         assert anatomy.ratio == pytest.approx(true, abs=0.012)
         ratios[kind] = anatomy.ratio
     assert ratios["cardiomegaly"] > ratios["normal"] + 0.1
+
+
+def test_lines_are_lit_where_their_high_percentile_is():
+    random = np.random.default_rng(0)
+    # Lines with up to seven bright values: of 200 the percentile asks for four or five.
+    pixels = random.integers(0, 2500, (200, 160)).astype(np.uint16)
+    for row, bright in enumerate(random.integers(0, 8, 200)):
+        pixels[row, random.choice(160, bright, replace=False)] = random.integers(2500, 9000, bright)
+    for axis in (0, 1):
+        expected = np.percentile(pixels, _DARK_PERCENTILE, axis=axis) > _DARK
+        assert 0 < expected.sum() < expected.size
+        assert (_bright_along(pixels, pixels > _DARK, axis) == expected).all()

@@ -172,3 +172,11 @@ def test_collimator_edges_in_other_units_are_ignored() -> None:
         CollimatorLowerHorizontalEdge=50,
     )
     np.testing.assert_array_equal(shown, plain)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16])
+def test_values_far_from_zero_are_shown_as_those_that_start_there(dtype: type) -> None:
+    near = np.arange(100, dtype=dtype).reshape(10, 10)
+    far = (near + 27).astype(dtype)
+    expected = _shown(near, WindowCenter=50, WindowWidth=60)
+    np.testing.assert_array_equal(_shown(far, WindowCenter=77, WindowWidth=60), expected)

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vigil.heat_map import emphasis_of, hottest_point, outline_of
+from vigil.heat_map import emphasis_of, hottest_point, outline_of, shows_place
 
 
 def make_map(x: float = 0.3, y: float = 0.7, spread: float = 0.1) -> np.ndarray:
@@ -87,3 +87,18 @@ def test_emphasis_is_one_at_the_top_and_zero_at_the_median() -> None:
     assert emphasis is not None
     assert emphasis.max() == 1
     assert np.median(emphasis) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (64, 53)])
+def test_whether_a_map_shows_a_place_is_told_as_its_emphasis_tells(size: tuple[int, int]) -> None:
+    random = np.random.default_rng(0)
+    answers = []
+    for spread in np.linspace(0.01, 2.0, 60):
+        map_ = 1 / (1 + np.exp(-random.normal(-1, spread, size).astype(np.float32)))
+        map_ = map_.astype(np.float16).astype(np.float32)
+        answers.append(shows_place(map_))
+        assert answers[-1] == (emphasis_of(map_) is not None)
+    assert True in answers
+    assert False in answers
+    assert not shows_place(np.full(size, np.nan, np.float32))
+    assert not shows_place(np.zeros((0, 3), np.float32))

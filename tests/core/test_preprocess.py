@@ -8,6 +8,7 @@ from vigil.preprocess import (
     crop_of,
     letterbox_of,
     onto_picture,
+    percentile_of,
     to_model_input,
     unseen_fraction,
 )
@@ -145,3 +146,11 @@ def test_a_map_lies_over_the_picture_where_the_input_came_from() -> None:
     assert (wide[:, 48:] == 0).all()
     tall = onto_picture(square, 200, 100, PreprocessingSpec(1, 224))
     np.testing.assert_array_equal(tall, square[:, 16:48])
+
+
+@pytest.mark.parametrize("count", [1, 2, 101, 65_536])
+def test_a_percentile_of_sorted_values_is_numpys(count: int) -> None:
+    values = np.random.default_rng(count).integers(0, 65536, count).astype(np.uint16)
+    for wanted in (0, 0.5, 1, 50, 99, 99.5, 100):
+        expected = np.percentile(values, wanted)
+        assert percentile_of(np.sort(values), wanted) == pytest.approx(expected, rel=1e-12)
