@@ -166,7 +166,7 @@ def quantize(
     if folder is None:
         raise ConfigurationError("quantisation needs labelled pictures: name their folder, --data")
     require_torch()
-    from vigil_training.quantize import quantize as add_int8
+    from vigil_training.quantization.search import quantize as add_int8
 
     for line in add_int8(bundle, folder, to=to, report=typer.echo).card_lines():
         typer.echo(line)

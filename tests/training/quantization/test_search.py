@@ -28,8 +28,6 @@ from vigil.errors import ConfigurationError
 from vigil.phantom import make_phantom
 from vigil.reference import INT8_TOLERANCE, ReferenceOutputs, check_reference_outputs
 from vigil.triager import Triager
-from vigil_training import quantization_figures as figures_module
-from vigil_training import quantize as module
 from vigil_training.calibrate import Operation
 from vigil_training.config import NetworkConfig
 from vigil_training.evaluate import evaluate
@@ -38,15 +36,16 @@ from vigil_training.manifest import read_manifest
 from vigil_training.model_card import read_metrics, write_metrics
 from vigil_training.network import make_network
 from vigil_training.onnx_graph import to_onnx
-from vigil_training.quantize import (
-    FindingLoss,
-    Quantiser,
-    QuantizationFigures,
-    answers,
-    quantize,
-    read_films,
-    signal_to_noise,
-)
+from vigil_training.quantization import figures as figures_module
+from vigil_training.quantization import films as films_module
+from vigil_training.quantization import graph as graph_module
+from vigil_training.quantization import measure as measure_module
+from vigil_training.quantization import search as search_module
+from vigil_training.quantization.figures import FindingLoss, QuantizationFigures
+from vigil_training.quantization.films import read_films, sides_of, spread
+from vigil_training.quantization.graph import Quantiser
+from vigil_training.quantization.measure import answers, signal_to_noise
+from vigil_training.quantization.search import quantize
 from vigil_training.split import side_of_row
 
 SIZE = 64
@@ -56,10 +55,10 @@ SIZE = 64
 def _few_repetitions() -> Iterator[None]:
     """What is repeated for precision is repeated less: no figure is asserted to a digit here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_RUNS", 1)
-        patch.setattr(module, "_SAMPLES", 20)
-        patch.setattr(module, "_RANKING_FILMS", 2)
-        patch.setattr(module, "_CORRUPTED_FILMS", 5)
+        patch.setattr(measure_module, "_RUNS", 1)
+        patch.setattr(measure_module, "_SAMPLES", 20)
+        patch.setattr(search_module, "_RANKING_FILMS", 2)
+        patch.setattr(films_module, "_CORRUPTED_FILMS", 5)
         # Which of the two is the faster depends on the processor of the moment.
         patch.setattr(figures_module, "LEAST_SPEED_UP", 0.0)
         yield
@@ -242,7 +241,7 @@ def test_what_the_patients_refuse_is_recorded_and_not_served(
 ) -> None:
     monkeypatch.setattr(figures_module, "GREATEST_ECE_RISE", -1.0)
     # A few large blocks, so that few have to be tried.
-    monkeypatch.setattr(module, "_BLOCK", re.compile(r".*?/(?:_blocks\.1?|decoder)"))
+    monkeypatch.setattr(graph_module, "_BLOCK", re.compile(r".*?/(?:_blocks\.1?|decoder)"))
     folder = tmp_path / "refused"
     shutil.copytree(plain_bundle, folder)
     write_metrics(
@@ -267,7 +266,7 @@ def test_what_the_patients_refuse_is_recorded_and_not_served(
 
 def test_validation_pictures_do_not_calibrate(plain_bundle: Path, data: Path) -> None:
     bundle = load_bundle(plain_bundle)
-    train, val = module._split(bundle, read_manifest(data / "manifest.csv"))
+    train, val = sides_of(bundle, read_manifest(data / "manifest.csv"))
     assert len(train) + len(val) == 40
     assert {side_of_row(row, 0, 0.4) for row in train} == {"train"}
     assert {side_of_row(row, 0, 0.4) for row in val} == {"val"}
@@ -278,7 +277,7 @@ def test_calibration_pictures_are_spread_over_the_sources(data: Path) -> None:
 
     rows = read_manifest(data / "manifest.csv")
     mixed = [replace(row, source="small" if i < 4 else "large") for i, row in enumerate(rows)]
-    chosen = module._spread(mixed, 20)
+    chosen = spread(mixed, 20)
     assert [row.source for row in chosen].count("small") == 4
     assert len({row.path for row in chosen}) == 20
 
@@ -292,6 +291,16 @@ def test_a_bundle_that_names_no_split_is_not_quantised(
     write_manifest(folder, manifest.model_copy(update={"training": {}}))
     with pytest.raises(ConfigurationError, match="does not record how its patients were split"):
         quantize(folder, data)
+
+
+def test_films_that_know_none_of_the_findings_can_accept_nothing(
+    plain_bundle: Path, data: Path
+) -> None:
+    from dataclasses import replace
+
+    rows = [replace(row, label_scope=frozenset()) for row in read_manifest(data / "manifest.csv")]
+    with pytest.raises(ConfigurationError, match="knows whether a finding of the bundle is there"):
+        sides_of(load_bundle(plain_bundle), rows)
 
 
 def test_the_references_tolerance_covers_a_processor_that_rounds_otherwise(
