@@ -109,16 +109,17 @@ class Commits:
     def _try_together(self, jobs: list[_Job]) -> bool:
         """Return whether it is settled what became of the jobs: False asks for each alone."""
         engine = self._engine if any(job.is_durable for job in jobs) else self._quick_engine
-        is_working = True
+        is_working = False
         try:
             with engine.begin() as connection:
+                is_working = True
                 for job in jobs:
                     job.value = job.work(connection)
                 is_working = False
         except Exception as error:
             if is_working and len(jobs) > 1:
                 return False
-            # The commit itself failed, or the only job did.
+            # The database was not free, the commit itself failed, or the only job did.
             for job in jobs:
                 job.error = error
         return True

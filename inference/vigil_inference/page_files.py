@@ -37,7 +37,8 @@ class Assets(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         """Return a file, or what was joined of several."""
         name = Path(path).as_posix()
-        if not name.startswith(JOINED) or not _is_source(name.removeprefix(JOINED)):
+        is_joined = name.startswith(JOINED) and _is_source(name.removeprefix(JOINED))
+        if not is_joined or scope["method"] not in ("GET", "HEAD"):
             return await super().get_response(path, scope)
         text = joined(name.removeprefix(JOINED))
         tag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
@@ -49,8 +50,12 @@ class Assets(StaticFiles):
 
 
 def _is_source(name: str) -> bool:
-    known = {path.relative_to(WEB).as_posix() for path in WEB.rglob("*.js")}
-    return name in known or name == SHEETS[0]
+    return name in _scripts() or name == SHEETS[0]
+
+
+@cache
+def _scripts() -> frozenset[str]:
+    return frozenset(path.relative_to(WEB).as_posix() for path in WEB.rglob("*.js"))
 
 
 @cache

@@ -67,6 +67,7 @@ class PictureQueue:
     def __init__(self, store: Store, leases: Leases) -> None:
         self._store = store
         self._leases = leases
+        self._has_claimed = False
 
     def claim(self, *, suspects: bool = True, suspects_first: bool = False) -> Claim | None:
         """Take the picture that is next, None if there is none that is free.
@@ -92,8 +93,11 @@ class PictureQueue:
                     return Claim(Task(lease.row_id, uid, file_path, sha256, attempts - 1), lease)
             return None
 
-        # After a power cut nobody has it, and it is taken anew.
-        return self._store.commit(work, is_durable=False)
+        # After a power cut nobody has it, and it is taken anew; but the first of a process is kept,
+        # so that a picture that takes the whole machine down is known for it the second time.
+        claim = self._store.commit(work, is_durable=not self._has_claimed)
+        self._has_claimed |= claim is not None
+        return claim
 
     def put_off(self, claim: Claim, seconds: float) -> None:
         """Give a picture back that could not even be tried; nobody takes it before the wait ends.

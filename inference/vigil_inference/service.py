@@ -90,7 +90,11 @@ class Service:
         self.leases = Leases(self.store, settings.lease_seconds)
         self.pictures = PictureStore(settings.data_dir)
         self.full_depth = FullDepthPictures()
-        self.readings = ReadingBook(self.store, shows_findings=not is_case_level(settings))
+        self.readings = ReadingBook(
+            self.store,
+            shows_findings=not is_case_level(settings),
+            is_blind=settings.second_reading_blind,
+        )
         self.hub = EventHub()
         self.started_at = datetime.now(UTC)
         self.analysis = Analysis(

@@ -35,7 +35,7 @@ class State(StrEnum):
     NOT_ANALYSED = "not_analysed"
 
 
-# A study's rank only ever rises; see Store.record_result, the one place that writes it.
+# A study's rank only ever rises; study_state.raise_priority is the one place that writes it.
 PRIORITY_BY_RANK = (Priority.NOT_ANALYSED, Priority.ROUTINE, Priority.URGENT, Priority.CRITICAL)
 RANK = {priority: rank for rank, priority in enumerate(PRIORITY_BY_RANK)}
 

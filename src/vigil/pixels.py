@@ -129,6 +129,7 @@ def _is_plain(dataset: Dataset, description: ImageDescription) -> bool:
         and description.photometric_interpretation in ("MONOCHROME1", "MONOCHROME2")
         and integer(dataset, "PixelRepresentation") == 0
         and integer(dataset, "BitsAllocated") in (8, 16)
+        and 1 <= integer(dataset, "BitsStored") <= integer(dataset, "BitsAllocated")
         and integer(dataset, "HighBit", -1) == integer(dataset, "BitsStored") - 1
     )
 

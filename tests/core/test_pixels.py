@@ -333,6 +333,17 @@ def test_bits_above_the_stored_ones_are_cleared_where_pixels_are_read_from_their
     np.testing.assert_array_equal(read.values, FILM)
 
 
+@pytest.mark.parametrize("least", [None, LEAST], ids=["whole", "reduced"])
+def test_more_bits_stored_than_there_is_room_for_are_corrupt(
+    save: Save, least: LeastSide | None
+) -> None:
+    """Half of the bytes would be taken for a picture of their own."""
+    path = save(FILM, BitsAllocated=8)
+    with pytest.raises(ImageRefused) as refused:
+        read_dicom(path, least)
+    assert refused.value.code is RefusalCode.PIXELS_CORRUPT
+
+
 def test_a_small_picture_is_read_whole(save: Save) -> None:
     assert read_dicom(save(FILM[:150, :140].copy()), LEAST).sampling is None
 

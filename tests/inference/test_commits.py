@@ -1,18 +1,21 @@
 """What threads write at the same time is committed together, and nobody hears of it before."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, Engine, event, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Engine, ExceptionContext, event, text
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from tests.inference.conftest import Until
 from tests.inference.test_store import analysed, arrival
 from vigil.triage import Priority
 from vigil_inference import commits
+from vigil_inference import database as database_module
 from vigil_inference.commits import Commits
 from vigil_inference.database import QUICK, WRITING, create_store_engine
 from vigil_inference.leases import Leases
@@ -119,12 +122,38 @@ def test_a_commit_that_fails_is_told_to_all_who_were_part_of_it(
     assert database.numbers() == []
 
 
+def test_a_database_that_another_process_holds_is_waited_for_once_for_all(
+    tmp_path: Path, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_SECONDS", 0.1)
+    database = Database(tmp_path)
+    failed: list[ExceptionContext] = []
+    event.listen(database.engine, "handle_error", failed.append)
+    with (
+        closing(sqlite3.connect(tmp_path / "numbers.sqlite3", isolation_level=None)) as other,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        with database.turn:
+            added = begin(pool, database, [1, 2, 3])
+            until(lambda: len(database.commits._waiting) == 3)
+        assert all(isinstance(one.exception(30), OperationalError) for one in added)
+    assert len(failed) == 1
+    assert database.numbers() == []
+    database.engine.dispose()
+
+
 def test_arrivals_and_results_wait_for_the_disk_and_a_claim_does_not(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'vigil.sqlite3'}")
     levels = levels_of_commits(store.engine)
     store.add(arrival("1.2.3"))
-    claim = PictureQueue(store, Leases(store)).claim()
+    store.add(arrival("1.2.4"))
+    queue = PictureQueue(store, Leases(store))
+    # The first claim of a process is kept: one that takes the machine down is known the next time.
+    assert queue.claim() is not None
+    claim = queue.claim()
     assert claim is not None
     store.record_result(claim.task.instance_id, analysed(Priority.URGENT), claim.lease.token)
-    assert levels == [2, 1, 2]  # FULL, NORMAL, FULL
+    full, normal = 2, 1
+    assert levels == [full, full, full, normal, full]
     store.close()

@@ -19,7 +19,17 @@ from vigil_inference.views import Problem
 
 Manager = Annotated[Account, Depends(require(Permission.MANAGE_ACCOUNTS))]
 _REFUSED: dict[int | str, dict[str, Any]] = {403: {"model": Problem}, 422: {"model": Problem}}
-router = APIRouter(tags=["Accounts"], responses=_REFUSED)
+
+
+def _check_accounts_are_on(desk: Desk, request: Request) -> None:
+    """Refuse to make what would open doors on the day that accounts are switched on."""
+    if request.method != "GET" and desk.settings.accounts == "off":
+        raise AccountRefused("NO_ACCOUNTS", "this installation has no accounts")
+
+
+router = APIRouter(
+    tags=["Accounts"], responses=_REFUSED, dependencies=[Depends(_check_accounts_are_on)]
+)
 
 _Roles = Annotated[frozenset[Role], Field(min_length=1)]
 _LONGEST_NAME = 256
@@ -112,6 +122,8 @@ def set_roles(
     """Say what somebody is from now on, instead of what it was."""
     _note(request, name, body.roles)
     _check_other(manager, name)
+    if desk.accounts.find(name).is_from_provider:
+        raise AccountRefused("FROM_PROVIDER", "its OpenID provider says at each sign-in what it is")
     desk.accounts.set_roles(name, body.roles)
     return _changed(desk, name)
 

@@ -30,7 +30,7 @@ from vigil_inference.leases import Leases
 from vigil_inference.pictures import PictureStore
 from vigil_inference.settings import Settings
 from vigil_inference.store import Store
-from vigil_inference.study_results import ResultsRemoved, ResultsUnavailable
+from vigil_inference.study_results import ResultsUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -162,7 +162,7 @@ class Delivery:
             return
         except Overtaken:
             return
-        except (ResultsRemoved, ResultsUnavailable) as error:
+        except ResultsUnavailable as error:
             problem = str(error)
         except (SQLAlchemyError, TimeoutError) as error:
             log.error("release_failed", study=due.study_id, error=type(error).__name__)

@@ -35,7 +35,6 @@ from vigil_inference.settings import Settings
 from vigil_inference.store import Store
 from vigil_inference.study_results import (
     LastRelease,
-    ResultsRemoved,
     basis_of,
     build_study_objects,
     last_release,
@@ -136,8 +135,6 @@ class Release:
         ------
         ResultsUnavailable
             If they cannot be built.
-        ResultsRemoved
-            If what was released is to go to another destination, and is not kept any more.
         OSError
             If their bytes cannot be kept.
         Overtaken
@@ -156,9 +153,8 @@ class Release:
         try:
             with self._leases.held(lease):
                 if previous is not None and is_known:
-                    self._send_further(due, study, rows, previous, fresh)
-                else:
-                    self._build(due, study, rows, previous, wanted)
+                    return self._send_further(due, study, rows, previous, fresh)
+                self._build(due, study, rows, previous, wanted)
         except BaseException:
             self._leases.give_back(lease)
             raise
@@ -201,14 +197,27 @@ class Release:
         rows: Sequence[Instance],
         previous: LastRelease,
         fresh: Iterable[AnyDestination],
-    ) -> None:
-        """Send what was released to destinations that only now are to have it, byte by byte."""
+    ) -> bool:
+        """Send what was released to destinations that only now are to have it, byte by byte.
+
+        What was removed by rule meanwhile goes nowhere; those that take no objects are told still.
+        """
         with self._store.reading() as session:
-            kept = kept_before(session, previous.objects)
-        if kept is None:
-            raise ResultsRemoved("what was released was removed by rule, and can go nowhere else")
+            kept, is_whole = kept_before(session, previous.objects)
+        kinds = {item.kind for item in kept}
+        receivers = [
+            one
+            for one in fresh
+            if not one.has_objects or (is_whole and kinds.intersection(one.objects))
+        ]
+        if not is_whole:
+            log.error("results_removed_before_they_went_further", study=due.study_id)
+        if not receivers:
+            self._end(due)
+            return False
         result_set = self._result_set(study, rows, kept, previous.number + 1, None)
-        self._record(due, result_set, kept, fresh)
+        self._record(due, result_set, kept if is_whole else (), receivers)
+        return True
 
     def _result_set(
         self,

@@ -28,17 +28,16 @@ class Kept:
     size_bytes: int
 
 
-def kept_before(session: Session, sop_instance_uids: Sequence[str]) -> list[Kept] | None:
-    """Return the objects of an earlier release, None if the file of one is not there any more."""
+def kept_before(session: Session, sop_instance_uids: Sequence[str]) -> tuple[list[Kept], bool]:
+    """Return the objects of an earlier release, and whether the files of all are still there."""
     rows = {
         row.sop_instance_uid: row
         for row in session.scalars(
             select(ResultObject).where(ResultObject.sop_instance_uid.in_(sop_instance_uids))
         )
     }
-    if any(uid not in rows or rows[uid].removed_at is not None for uid in sop_instance_uids):
-        return None
-    return [
+    is_whole = all(uid in rows and rows[uid].removed_at is None for uid in sop_instance_uids)
+    kept = [
         Kept(
             kind=row.kind,  # type: ignore[arg-type]
             sop_class_uid=row.sop_class_uid,
@@ -49,8 +48,9 @@ def kept_before(session: Session, sop_instance_uids: Sequence[str]) -> list[Kept
             sha256=row.sha256,
             size_bytes=row.size_bytes,
         )
-        for row in (rows[uid] for uid in sop_instance_uids)
+        for row in (rows[uid] for uid in sop_instance_uids if uid in rows)
     ]
+    return kept, is_whole
 
 
 def record_object(session: Session, item: Kept, result_set_id: int) -> ResultObject:

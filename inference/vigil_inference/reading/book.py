@@ -101,11 +101,14 @@ class ReadingBook:
         Where.
     shows_findings
         Whether readers see what the model says of each finding.
+    is_blind
+        Whether others' readings are shown to a reader only once the own one is signed.
     """
 
-    def __init__(self, store: Store, *, shows_findings: bool) -> None:
+    def __init__(self, store: Store, *, shows_findings: bool, is_blind: bool = False) -> None:
         self._store = store
         self._shows_findings = shows_findings
+        self._is_blind = is_blind
 
     def read(self, study_instance_uid: str) -> StudyReadings:
         """Return a study's readings.
@@ -164,6 +167,8 @@ class ReadingBook:
                     f"{reading.version}"
                 )
             statement = self._statement(session, study, reading, new)
+            if self._is_blind and readings.keys() - {account.name}:
+                _check_blind(reading, new)
             session.add(row_of(statement, study.id, account.name, account.display_name))
             readings[account.name] = ReaderStatements(
                 reader=account.name,
@@ -383,6 +388,15 @@ def _check_form(new: NewStatement) -> None:
         wrong = "an undo, and nothing else, names what it takes back"
     if wrong:
         raise StatementInvalid(wrong)
+
+
+def _check_blind(reading: Reading, new: NewStatement) -> None:
+    """Refuse to take back a signature that has shown what others said."""
+    last = reading.to_undo
+    if new.act is Act.UNDO and last is not None and last.act is Act.SIGN_OFF:
+        raise ReadingSigned(
+            "since it was signed, others' readings are shown; what is said now must be an amendment"
+        )
 
 
 def _check_undo(reading: Reading, new: NewStatement) -> None:

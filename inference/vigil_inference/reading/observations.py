@@ -54,6 +54,8 @@ class SignedReading:
     first_signed_at: datetime
     edition: Edition
     observations: tuple[Observation, ...]
+    first_observations: tuple[Observation, ...]
+    """What was signed first, before another's reading can have led to an amendment."""
 
 
 def signed_readings(session: Session) -> Iterator[list[SignedReading]]:
@@ -82,6 +84,20 @@ def _turn(reading: SignedReading) -> tuple[datetime, str]:
 
 
 def _signed(study_id: int, own: ReaderStatements, edition: Edition) -> SignedReading:
+    first = own.reading.editions[0]
+    return SignedReading(
+        study_id,
+        own.reader,
+        first.signed.said_at,
+        edition,
+        _observations(study_id, own, edition),
+        _observations(study_id, own, first),
+    )
+
+
+def _observations(
+    study_id: int, own: ReaderStatements, edition: Edition
+) -> tuple[Observation, ...]:
     first = own.reading.editions[0].signed.said_at
     spoken = [
         Observation(
@@ -96,4 +112,4 @@ def _signed(study_id: int, own: ReaderStatements, edition: Edition) -> SignedRea
         )
         for one in edition.confirmed
     ]
-    return SignedReading(study_id, own.reader, first, edition, (*spoken, *unspoken))
+    return (*spoken, *unspoken)

@@ -206,7 +206,7 @@ def _between(
     for own in readings:
         words: dict[tuple[str, str], list[Observation]] = defaultdict(list)
         for one in own:
-            for word in one.observations:
+            for word in one.first_observations:
                 words[word.sop_instance_uid, word.label].append(word)
         for (_, label), said in words.items():
             if len(said) > 1:

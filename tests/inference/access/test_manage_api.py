@@ -8,6 +8,7 @@ from tests.inference.access.conftest import PASSWORD, SignIn
 from tests.inference.access.test_commands import bearer
 from tests.inference.access.test_sessions import code_of
 from vigil_inference.access.roles import Role
+from vigil_inference.access.tables import AccountRow
 from vigil_inference.service import Service
 
 NEW = {"name": "Hạnh", "display_name": "BS. Trần Thị Hạnh", "roles": ["radiologist"]}
@@ -64,6 +65,29 @@ def test_nobody_locks_himself_out(sign_in: SignIn) -> None:
     ):
         assert code_of(answer) == (422, "OWN_ACCOUNT")
     assert admin.get("/api/me").json()["roles"] == ["administrator"]
+
+
+def test_the_roles_of_whom_a_provider_vouches_for_are_the_providers(
+    sign_in: SignIn, guarded: Service
+) -> None:
+    guarded.access.accounts.insert(
+        AccountRow(
+            name="minh", display_name="BS. Minh", roles=["administrator"], password_hash="",
+            must_change_password=False, is_disabled=False, oidc_issuer="https://id.example",
+            oidc_subject="1", created_at=guarded.store.now(),
+        )
+    )  # fmt: skip
+    admin = sign_in("administrator")
+    changed = admin.put("/api/accounts/minh/roles", json={"roles": ["radiologist"]})
+    assert code_of(changed) == (422, "FROM_PROVIDER")
+    assert admin.post("/api/accounts/minh/disable", json={}).json()["is_disabled"]
+
+
+def test_without_accounts_none_is_made_that_would_open_doors_later(client: httpx.Client) -> None:
+    body = {"name": "pacs", "roles": ["administrator"], "days": 3650}
+    assert code_of(client.post("/api/tokens", json=body)) == (422, "NO_ACCOUNTS")
+    assert code_of(client.post("/api/accounts", json=NEW)) == (422, "NO_ACCOUNTS")
+    assert client.get("/api/tokens").json() == []
 
 
 def test_a_token_is_made_shown_once_and_revoked(sign_in: SignIn, stranger: httpx.Client) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from tests.inference.conftest import FakeModel, MakeFile, Until
 from tests.inference.delivery.conftest import QUICK, Site
@@ -16,6 +16,7 @@ from vigil_inference.access.account import Account
 from vigil_inference.access.roles import Role
 from vigil_inference.delivery.desk import Selection
 from vigil_inference.delivery.states import DeliveryState
+from vigil_inference.delivery.tables import ResultObject
 from vigil_inference.intake import Source
 from vigil_inference.service import Service
 from vigil_inference.settings import Settings
@@ -132,6 +133,38 @@ def test_a_study_that_is_raised_by_hand_goes_where_its_new_priority_sends_it(
         [document] = named.ReferencedSeriesSequence[0].ReferencedSOPSequence
         assert document.ReferencedSOPInstanceUID == first.SOPInstanceUID
     assert list((tmp_path / "urgent").iterdir()) == []
+
+
+def test_what_was_removed_goes_nowhere_when_the_study_is_raised_and_holds_nothing_up(
+    start_site: StartSite, share: Path, tmp_path: Path
+) -> None:
+    critical = to(tmp_path / "critical") | {"name": "critical"}
+    (tmp_path / "critical").mkdir()
+    rules = [
+        {"to": ["share"], "priorities": ["ROUTINE"]},
+        {"to": ["critical"], "priorities": ["CRITICAL"]},
+    ]
+    site = start_site(to(share), critical, delivery_rules=rules)
+    study = site.receive("0.1")
+    site.wait_for("DELIVERED", study=study)
+    with site.service.store.writing() as session:
+        session.execute(
+            update(ResultObject).values(removed_at=site.service.store.now(), removal_reason="old")
+        )
+    reader = Account("hanh", "BS. Hạnh", frozenset({Role.RADIOLOGIST}))
+    site.service.readings.raise_by_hand(study, reader, "1", Priority.CRITICAL, "khó thở nặng")
+
+    def is_settled() -> bool:
+        with site.service.store.reading() as session:
+            row = session.scalars(select(Study)).one()
+            assert row.release_problem == ""  # which would keep retention from the study for good
+            return row.release_due_at is None
+
+    site.wait_until(is_settled)
+    [row] = site.wait_for("DELIVERED", study=study)
+    assert row.destination == "share"
+    with site.service.store.reading() as session:
+        assert session.scalars(select(ResultObject.removed_at)).one() is not None
 
 
 def test_a_study_that_no_rule_sent_is_sent_once_it_is_raised(

@@ -52,6 +52,22 @@ def test_the_first_reading_is_hidden_until_the_second_is_signed(
     assert (signed["reader"], signed["findings"][0]["present"]) == ("hanh", True)
 
 
+def test_a_signature_that_showed_the_others_is_amended_and_not_taken_back(
+    service: Service, client: httpx.Client, study: str
+) -> None:
+    alone = say(client, study, "sign_off", 0).json()["mine"]
+    undone = say(client, study, "undo", 1, undoes=alone["to_undo"])
+    assert undone.json()["mine"]["standing"] == "empty"  # there was nothing to see
+    first_reading(service, client, study)
+    signed = say(client, study, "sign_off", 2).json()
+    assert len(signed["others"]) == 1
+    refused = say(client, study, "undo", 3, undoes=signed["mine"]["to_undo"])
+    assert (refused.status_code, refused.json()["code"]) == (409, "READING_SIGNED")
+    amended = say(client, study, "agree", 3, label="Effusion", amendment=True)
+    undone = say(client, study, "undo", 4, undoes=amended.json()["mine"]["to_undo"])
+    assert undone.status_code == 200
+
+
 @pytest.mark.parametrize("settings", [False], indirect=True)
 def test_where_the_site_does_not_ask_for_it_readings_are_shown(
     service: Service, client: httpx.Client, study: str

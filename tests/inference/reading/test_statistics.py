@@ -148,6 +148,17 @@ def test_two_readers_of_one_study_are_compared_and_the_first_is_set_against_the_
     assert "SECOND_READER_NOT_BLIND" in [caveat.code for caveat in found.caveats]
 
 
+def test_readers_are_compared_by_what_they_signed_before_they_saw_each_other(room: Room) -> None:
+    study = room.receive(1, {"Effusion": 0.8})
+    for reader, act in ((HANH, "agree"), (MINH, "disagree")):
+        room.say(study, act, reader, label="Effusion")
+        room.sign(study, reader)
+    room.say(study, "agree", MINH, label="Effusion", amendment=True)
+    room.sign(study, MINH)
+    [between] = read_statistics(room.store).between_readers
+    assert (between.table.both_positive, between.table.first_only) == (0, 1)
+
+
 def test_without_a_reading_there_are_no_figures(room: Room) -> None:
     found = read_statistics(room.store)
     assert (found.findings, found.between_readers, found.signed_studies) == ((), (), 0)

@@ -57,7 +57,7 @@ export function accountsView(root) {
   function acts(one) {
     if (one.name === myName()) return make("span.quiet", {}, t("accounts.own"));
     return [
-      button(t("roles"), one.name, () => changeRoles(one)),
+      !one.is_from_provider && button(t("roles"), one.name, () => changeRoles(one)),
       !one.is_from_provider && button(t("accounts.reset"), one.name, () => reset(one)),
       one.is_disabled
         ? button(t("accounts.enable"), one.name, () => act("POST", pathOf(one.name, "/enable")))
