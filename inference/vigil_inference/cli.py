@@ -44,8 +44,11 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address of the worklist page.")] = None,
 ) -> None:
     """Receive studies by DICOM and DICOMweb, analyse them, and show the worklist."""
-    from vigil_inference.logs import configure_logs
-    from vigil_inference.settings import load_settings
+    from vigil_inference.loading import nothing_is_garbage
+
+    with nothing_is_garbage():
+        from vigil_inference.logs import configure_logs
+        from vigil_inference.settings import load_settings
 
     settings = load_settings(
         config,
@@ -76,16 +79,19 @@ def _run(settings: "Settings") -> None:
     """Serve until a signal says to stop."""
     import socket
 
-    import uvicorn
+    from vigil_inference.loading import nothing_is_garbage
 
-    from vigil import RESEARCH_USE
-    from vigil.errors import ConfigurationError
-    from vigil_inference.access.first_start import tell_first_password
-    from vigil_inference.app import create_app
-    from vigil_inference.intake import errno_name
-    from vigil_inference.operations.opening import Opening
-    from vigil_inference.operations.stopping import end_in_time
-    from vigil_inference.service import Service, log
+    with nothing_is_garbage():
+        import uvicorn
+
+        from vigil import RESEARCH_USE
+        from vigil.errors import ConfigurationError
+        from vigil_inference.access.first_start import tell_first_password
+        from vigil_inference.app import create_app
+        from vigil_inference.intake import errno_name
+        from vigil_inference.operations.opening import Opening
+        from vigil_inference.operations.stopping import end_in_time
+        from vigil_inference.service import Service, log
 
     if not settings.is_local_only:
         log.warning(
@@ -150,13 +156,16 @@ def worker(
     import signal
     import threading
 
-    from vigil import RESEARCH_USE
-    from vigil.errors import ConfigurationError
-    from vigil_inference.database import is_sqlite
-    from vigil_inference.logs import configure_logs
-    from vigil_inference.operations.stopping import end_in_time
-    from vigil_inference.service import Service
-    from vigil_inference.settings import load_settings
+    from vigil_inference.loading import nothing_is_garbage
+
+    with nothing_is_garbage():
+        from vigil import RESEARCH_USE
+        from vigil.errors import ConfigurationError
+        from vigil_inference.database import is_sqlite
+        from vigil_inference.logs import configure_logs
+        from vigil_inference.operations.stopping import end_in_time
+        from vigil_inference.service import Service
+        from vigil_inference.settings import load_settings
 
     settings = load_settings(config, bundle=bundle, data_dir=data_dir)
     if is_sqlite(settings.database):
