@@ -208,6 +208,7 @@ class Analysis:
                 # message may quote the picture's header, so only its type is told; when the lease
                 # has ended the picture is taken up again.
                 log.error("analysis_worker_failed", error=type(error).__name__)
+                self._stopping.wait(_RETRY_SECONDS)
 
     def _take_one(self, model: Triages, *, suspects_first: bool) -> bool:
         """Take a picture and answer it; return whether there was one.

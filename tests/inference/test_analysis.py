@@ -12,6 +12,7 @@ from tests.inference.conftest import FakeModel, MakeFile, Until
 from vigil.errors import BundleError, RefusalCode
 from vigil.triage import Priority
 from vigil.triager import TriageResult
+from vigil_inference import analysis as analysis_module
 from vigil_inference.intake import Source
 from vigil_inference.records import AnalysisRecord
 from vigil_inference.service import Service
@@ -49,6 +50,23 @@ def test_a_restart_goes_on_with_what_was_accepted_and_analyses_it_once(
     fourth = Service(settings, model)
     assert [row.priority for row in rows(fourth)] == ["URGENT"] * 3
     fourth.store.close()
+
+
+def test_an_error_that_nobody_expected_is_not_met_again_and_again_without_a_pause(
+    service: Service, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(analysis_module, "_RETRY_SECONDS", 600.0)
+    met: list[int] = []
+
+    def fail(**_: object) -> NoReturn:
+        met.append(threading.get_ident())
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(service.analysis._queue, "claim", fail)
+    service.start()
+    until(lambda: len(set(met)) == len(service.analysis._threads))
+    service.stop()  # which ends the pause
+    assert len(met) == len(set(met))
 
 
 def test_a_picture_that_a_stop_cannot_wait_for_is_handed_back_and_its_attempt_counts(
