@@ -50,12 +50,9 @@ class Assets(StaticFiles):
 
 
 def _is_source(name: str) -> bool:
-    return name in _scripts() or name == SHEETS[0]
-
-
-@cache
-def _scripts() -> frozenset[str]:
-    return frozenset(path.relative_to(WEB).as_posix() for path in WEB.rglob("*.js"))
+    path = (WEB / name).resolve()
+    is_script = path.suffix == ".js" and path.is_relative_to(WEB) and path.is_file()
+    return is_script or name == SHEETS[0]
 
 
 @cache
