@@ -25,7 +25,6 @@ What is cut off is not seen by the network, so a result says so: see :func:`unse
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
@@ -33,13 +32,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vigil.radiograph import LeastSide
+from vigil.resampling import area_axis, gaussian_axis, resample
 
 KNOWN_VERSIONS = frozenset({1, 2})
 _LOW_PERCENTILE, _HIGH_PERCENTILE = 0.5, 99.5
 _MEAN, _STANDARD_DEVIATION = 0.5, 0.25
 _HALF_RANGE = 1024.0
-_KERNEL_DEVIATIONS = 4.0
-_BLOCK = 16
 # Measured on films of 3000 pixels, see docs/decisions/reduced-decoding.md.
 _AVERAGED_OVERSAMPLING, _LOW_PASS_OVERSAMPLING = 5.0, 2.5
 
@@ -199,12 +197,13 @@ def fit_to_input(
     """
     rows, columns = shape or pixels.shape
     box = letterbox_of(rows, columns, size)
-    shrinks = max(pixels.shape) > size
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    fitted: NDArray[np.uint16] = cv2.resize(
-        pixels, (box.width, box.height), interpolation=interpolation
+    if max(pixels.shape) > size:
+        vertical, horizontal = map(area_axis, pixels.shape, (box.height, box.width))
+        return np.rint(resample(pixels, vertical, horizontal)).astype(np.uint16)
+    enlarged: NDArray[np.uint16] = cv2.resize(
+        pixels, (box.width, box.height), interpolation=cv2.INTER_LINEAR
     )
-    return fitted
+    return enlarged
 
 
 def percentile_of(ascending: NDArray[np.uint16], wanted: float) -> float:
@@ -234,42 +233,9 @@ def _cropped(pixels: NDArray[np.uint16], size: int) -> NDArray[np.float32]:
     """Return version 2's (size, size) input."""
     crop = crop_of(*pixels.shape)
     square = pixels[crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
-    weights = _resampling(crop.side, size)
-    rows = np.empty((size, crop.side), np.float32)
-    # A row of weights is zero but for a few neighbours, so rows are made a block at a time.
-    for start in range(0, size, _BLOCK):
-        block = weights[start : start + _BLOCK]
-        used = np.flatnonzero(block.any(0))
-        near = slice(int(used[0]), int(used[-1]) + 1)
-        rows[start : start + _BLOCK] = block[:, near] @ square[near].astype(np.float32)
+    axis = gaussian_axis(crop.side, size)
     # Scaling is linear, so it may follow; near the border a row's weights add up to less than 1.
-    total = weights.sum(1)
-    scaled = rows @ weights.T * np.float32(2 * _HALF_RANGE / 65535)
-    result: NDArray[np.float32] = scaled - np.float32(_HALF_RANGE) * total[:, np.newaxis] * total
+    scaled = resample(square, axis, axis) * np.float32(2 * _HALF_RANGE / 65535)
+    beyond = np.float32(_HALF_RANGE) * axis.totals[:, np.newaxis] * axis.totals
+    result: NDArray[np.float32] = scaled - beyond
     return result
-
-
-@lru_cache(maxsize=4)
-def _resampling(length: int, size: int) -> NDArray[np.float32]:
-    """Return (size, length) weights: a Gaussian against aliasing, then linear interpolation.
-
-    This is ``skimage.transform.resize(order=1, mode="constant", anti_aliasing=True)`` along one
-    axis, written as the matrix that it is.
-    """
-    factor = length / size
-    deviation = max(0.0, (factor - 1) / 2)
-    radius = int(_KERNEL_DEVIATIONS * deviation + 0.5)
-    taps = np.arange(-radius, radius + 1)
-    kernel = np.exp(-0.5 * (taps / max(deviation, 1e-9)) ** 2)
-    kernel /= kernel.sum()
-    centres = (np.arange(size) + 0.5) * factor - 0.5
-    lower = np.floor(centres).astype(int)
-    weights = np.zeros((size, length))
-    for sample, share in ((lower, 1 - (centres - lower)), (lower + 1, centres - lower)):
-        known = (sample >= 0) & (sample < length)
-        columns = sample[:, np.newaxis] + taps
-        shares = share[:, np.newaxis] * kernel
-        inside = (columns >= 0) & (columns < length) & known[:, np.newaxis]
-        outputs = np.broadcast_to(np.arange(size)[:, np.newaxis], columns.shape)
-        np.add.at(weights, (outputs[inside], columns[inside]), shares[inside])
-    return weights.astype(np.float32)
