@@ -2,7 +2,8 @@
 
 pynetdicom looks at each connection a thousand times a second, which forty idle associations make
 forty thousand, and copies each fragment of data six times on its way. Here a connection is waited
-for, and fragments are views of what was read.
+for, and fragments that have arrived together are handed on as one: each step that lets go of
+Python's lock, a read, a write, a digest, waits for it again while pictures are being judged.
 """
 
 import contextlib
@@ -18,40 +19,98 @@ from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
+from vigil_inference.dicom_socket import P_DATA_TF, PDU_HEADER_BYTES
+
 log = structlog.get_logger(__name__)
 
-_P_DATA_TF = 0x04
-_PDU_HEADER_BYTES = 6
 _ITEM_LENGTH_BYTES = 4
+_CONTEXT_AND_CONTROL_BYTES = 2
+_COMMAND, _LAST = 0x01, 0x02
+"""Bits of a message control header (PS3.8 section E.2)."""
 _IDLE_SECONDS = 0.2
 """How often timers are looked at while nothing arrives."""
-_WAITING_STATES = frozenset({"Sta2", "Sta6"})
+_DATA_TRANSFER = "Sta6"
+_WAITING_STATES = frozenset({"Sta2", _DATA_TRANSFER})
 """Awaiting an A-ASSOCIATE-RQ, and data transfer (PS3.8 section 9.2.1): the peer is next."""
 
 
-class DataPdu:
-    """A P-DATA-TF PDU whose values are views of the bytes that were read (PS3.8 section 9.3.5).
+Item = tuple[int, memoryview]
+"""A presentation context's ID, and a message control header with a fragment behind it."""
+
+
+def items_of(content: memoryview) -> list[Item]:
+    """Return the presentation data values of a P-DATA-TF PDU (PS3.8 section 9.3.5).
+
+    Parameters
+    ----------
+    content
+        What follows the PDU's header.
 
     Raises
     ------
     ValueError
-        If its items do not fill it exactly.
+        If the items do not fill it exactly.
+    """
+    items = []
+    rest = content
+    while rest:
+        if len(rest) < _ITEM_LENGTH_BYTES:
+            raise ValueError("expected the length of an item, found the end of its PDU")
+        (length,) = struct.unpack_from(">L", rest)
+        item = rest[_ITEM_LENGTH_BYTES : _ITEM_LENGTH_BYTES + length]
+        if len(item) != length or length < _CONTEXT_AND_CONTROL_BYTES:
+            raise ValueError(f"expected an item of {length} bytes, found {len(item)}")
+        items.append((item[0], item[1:]))
+        rest = rest[_ITEM_LENGTH_BYTES + length :]
+    return items
+
+
+def first_message_of(arrived: memoryview) -> tuple[list[Item], int]:
+    """Return the items of the P-DATA-TF PDUs that have arrived, and how many bytes these are.
+
+    It ends with the PDU in which a command or a data set ends, before a PDU that has not arrived
+    in whole, and before one that is malformed or another kind of PDU.
+    """
+    items: list[Item] = []
+    end = 0
+    while len(arrived) >= end + PDU_HEADER_BYTES and arrived[end] == P_DATA_TF:
+        (length,) = struct.unpack_from(">L", arrived, end + 2)
+        content = arrived[end + PDU_HEADER_BYTES : end + PDU_HEADER_BYTES + length]
+        if len(content) < length:
+            break
+        try:
+            found = items_of(content)
+        except ValueError:
+            break
+        items += found
+        end += PDU_HEADER_BYTES + length
+        if any(value[0] & _LAST for _, value in found):
+            break
+    return items, end
+
+
+class DataPdu:
+    """What one or several P-DATA-TF PDUs brought.
+
+    Fragments of a data set that follow each other become one.
     """
 
-    pdu_type = _P_DATA_TF
+    pdu_type = P_DATA_TF
 
-    def __init__(self, content: bytearray) -> None:
-        self._items: list[tuple[int, memoryview]] = []
-        rest = memoryview(content)[_PDU_HEADER_BYTES:]
-        while rest:
-            if len(rest) < _ITEM_LENGTH_BYTES:
-                raise ValueError("expected the length of an item, found the end of its PDU")
-            (length,) = struct.unpack_from(">L", rest)
-            item = rest[_ITEM_LENGTH_BYTES : _ITEM_LENGTH_BYTES + length]
-            if len(item) != length or length < 2:  # context ID and message control header
-                raise ValueError(f"expected an item of {length} bytes, found {len(item)}")
-            self._items.append((item[0], item[1:]))
-            rest = rest[_ITEM_LENGTH_BYTES + length :]
+    def __init__(self, items: list[Item]) -> None:
+        self._items: list[Item] = []
+        run: list[memoryview] = []
+        for number, (context_id, value) in enumerate(items):
+            run.append(value)
+            if number + 1 < len(items):
+                next_id, following = items[number + 1]
+                ends_here = value[0] & (_COMMAND | _LAST) or following[0] & _COMMAND
+                if not ends_here and next_id == context_id:
+                    continue
+            # The last one's control header says whether the data set goes on.
+            joined = b"".join([value[:1], *(fragment[1:] for fragment in run)])
+            self._items.append((context_id, memoryview(joined)))
+            run = []
 
     def to_primitive(self) -> P_DATA:
         """Return what the state machine hands on."""
@@ -127,14 +186,30 @@ class Reactor(DULServiceProvider):  # type: ignore[misc]
             and not connection.ready
         ):
             with contextlib.suppress(OSError, ValueError):  # closed by another thread
-                select.select([connection.socket, self._woken], [], [], _IDLE_SECONDS)
+                ready, _, _ = select.select([connection.socket, self._woken], [], [], _IDLE_SECONDS)
+                if not ready:
+                    connection.rest()
             with contextlib.suppress(OSError):
                 self._woken.recv(64)
             if self._process_recv_primitive():
                 return False
         return bool(super()._is_transport_event())
 
+    def _read_pdu_data(self) -> None:
+        """Read all data that has arrived, up to the end of a message; else the next PDU."""
+        connection = self.socket
+        if self.state_machine.current_state == _DATA_TRANSFER and connection is not None:
+            # What fails here fails again below, where pynetdicom draws its conclusion.
+            with contextlib.suppress(OSError):
+                items, count = first_message_of(connection.arrived())
+                if items:
+                    self._recv_pdu.put(DataPdu(items))
+                    self.event_queue.put("Evt10")
+                    connection.drop(count)
+                    return
+        super()._read_pdu_data()
+
     def _decode_pdu(self, bytestream: bytearray) -> Any:
-        if bytestream[0] == _P_DATA_TF:
-            return DataPdu(bytestream), "Evt10"
+        if bytestream[0] == P_DATA_TF:
+            return DataPdu(items_of(memoryview(bytestream)[PDU_HEADER_BYTES:])), "Evt10"
         return super()._decode_pdu(bytestream)

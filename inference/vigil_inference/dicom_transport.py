@@ -1,17 +1,14 @@
-"""The listener's connections: who may connect, TLS, and sockets that never wait for ever.
+"""The listener's connections: who may connect, and TLS.
 
 pynetdicom does the TLS handshake in the thread that accepts connections, where one silent client
-keeps all others out, and reads a PDU without a deadline, so that a slow one holds its association
-for good. Both are mended here, and a connection from an address that is not allowed is closed
-before a byte of it is read. What reads a connection's PDUs is in ``dicom_reactor``.
+keeps all others out. That is mended here, and a connection from an address that is not allowed is
+closed before a byte of it is read. What reads a connection's PDUs is in ``dicom_reactor``.
 """
 
-import contextlib
 import socket
 import ssl
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
@@ -21,19 +18,17 @@ import structlog
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from vigil.errors import ConfigurationError
 from vigil_inference.dicom_messages import MessageReceiver
 from vigil_inference.dicom_reactor import Reactor
+from vigil_inference.dicom_socket import TimedSocket
 from vigil_inference.intake import Intake
 
 log = structlog.get_logger(__name__)
 
 Network = IPv4Network | IPv6Network
-
-LARGEST_PDU_BYTES = 2 * 1024 * 1024
-"""An A-ASSOCIATE-RQ of 128 contexts with 40 syntaxes each is 400 KiB; data must obey our limit."""
 
 # RFC 9325 section 4.2 for TLS 1.2; TLS 1.3 has no others than such.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL"
@@ -72,53 +67,6 @@ def tls_context(certificate: Path, key: Path | None, client_ca: Path | None) -> 
         reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
         raise ConfigurationError(f"{named}: no usable certificate and key ({reason})") from error
     return context
-
-
-class TimedSocket(AssociationSocket):  # type: ignore[misc]
-    """An association's socket on which no single read or write takes longer than its timeout."""
-
-    def __init__(self, association: Association, client: socket.socket, timeout: float) -> None:
-        super().__init__(association, client_socket=client)
-        self._timeout = timeout
-        client.settimeout(timeout)
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Return the next bytes, fewer where the peer closed.
-
-        Raises
-        ------
-        OSError
-            If they do not come in time, or are more than any PDU has (PS3.8 section 9.3).
-        """
-        if nr_bytes > LARGEST_PDU_BYTES:
-            raise OSError(f"expected a PDU of at most {LARGEST_PDU_BYTES} bytes, found {nr_bytes}")
-        if self.socket is None:
-            raise OSError("the connection is closed")
-        content = bytearray(nr_bytes)
-        received = 0
-        deadline = time.monotonic() + self._timeout
-        with memoryview(content) as view:
-            while received < nr_bytes:
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    raise TimeoutError("the rest of a PDU did not come in time")
-                self.socket.settimeout(remaining)
-                count = self.socket.recv_into(view[received:])
-                if not count:
-                    break
-                received += count
-        self.socket.settimeout(self._timeout)
-        del content[received:]
-        return content
-
-    def _shutdown_socket(self) -> None:
-        """Close the socket also where the peer was faster: its shutdown then fails."""
-        if self.socket is None:
-            return
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(OSError):
-            self.socket.close()
 
 
 class _SharedContexts(list[PresentationContext]):

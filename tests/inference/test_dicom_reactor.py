@@ -10,7 +10,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.sop_class import Verification
 
 from tests.inference.conftest import FakeModel, MakeFile, Until
-from vigil_inference.dicom_reactor import DataPdu
+from vigil_inference.dicom_reactor import DataPdu, Item, first_message_of, items_of
 from vigil_inference.headers import digest_of
 from vigil_inference.sender import send
 from vigil_inference.service import Service
@@ -28,20 +28,53 @@ def encoded(items: list[tuple[int, bytes]]) -> bytearray:
     return bytearray(pdu.encode())
 
 
+def told(items: list[Item]) -> list[tuple[int, bytes]]:
+    values = DataPdu(items).to_primitive().presentation_data_value_list
+    return [(number, bytes(value)) for number, value in values]
+
+
 def test_a_data_pdu_says_what_pynetdicom_reads_of_it() -> None:
     content = encoded(ITEMS)
     theirs = P_DATA_TF()
     theirs.decode(bytes(content))
-    ours = DataPdu(content).to_primitive().presentation_data_value_list
-    assert [(number, bytes(value)) for number, value in ours] == ITEMS
+
+    assert told(items_of(memoryview(content)[6:])) == ITEMS
     assert theirs.to_primitive().presentation_data_value_list == ITEMS
 
 
-def test_its_values_are_views_of_what_was_read() -> None:
+def test_what_arrived_ends_with_the_message_and_before_what_is_not_whole() -> None:
+    fragments = [(1, b"\x00abc"), (1, b"\x00de"), (1, b"\x02f")]
+    pdus = [bytes(encoded([item])) for item in fragments]
+    release = b"\x05\x00\x00\x00\x00\x04" + bytes(4)
+    malformed = b"\x04\x00\x00\x00\x00\x02\x00\x00"
+
+    def taken(*parts: bytes) -> tuple[list[tuple[int, bytes]], int]:
+        items, count = first_message_of(memoryview(b"".join(parts)))
+        return told(items), count
+
+    whole = sum(map(len, pdus))
+    assert taken(*pdus, pdus[0]) == ([(1, b"\x02abcdef")], whole)
+    assert taken(*pdus[:2], release) == ([(1, b"\x00abcde")], len(pdus[0] + pdus[1]))
+    assert taken(pdus[0], malformed, pdus[1]) == ([(1, b"\x00abc")], len(pdus[0]))
+    for cut in range(1, len(pdus[1])):
+        assert taken(pdus[0], pdus[1][:cut]) == ([(1, b"\x00abc")], len(pdus[0]))
+    assert taken(pdus[0][:5]) == taken(release) == taken(malformed) == taken(b"") == ([], 0)
+
+
+def test_a_command_and_its_data_set_stay_apart_and_so_do_contexts() -> None:
+    items = [(1, b"\x01com"), (1, b"\x03mand"), (1, b"\x00a"), (3, b"\x00b"), (3, b"\x02c")]
+    content = encoded(items)
+
+    assert told(items_of(memoryview(content)[6:])) == [*items[:3], (3, b"\x02bc")]
+
+
+def test_a_data_pdu_keeps_what_it_was_made_of() -> None:
     content = encoded(ITEMS)
-    (_, first), *_ = DataPdu(content).to_primitive().presentation_data_value_list
-    content[11] ^= 0xFF
-    assert first[0] == 0x03 ^ 0xFF
+    pdu = DataPdu(items_of(memoryview(content)[6:]))
+    content[6:] = bytes(len(content) - 6)
+
+    values = pdu.to_primitive().presentation_data_value_list
+    assert [(number, bytes(value)) for number, value in values] == ITEMS
 
 
 @pytest.mark.parametrize(
@@ -56,7 +89,7 @@ def test_its_values_are_views_of_what_was_read() -> None:
 )
 def test_items_that_do_not_fill_their_pdu_are_refused(items: bytes, wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
-        DataPdu(bytearray(b"\x04\x00" + len(items).to_bytes(4, "big") + items))
+        items_of(memoryview(items))
 
 
 def test_the_digest_made_on_the_way_is_that_of_the_kept_file(

@@ -23,7 +23,8 @@ from sqlalchemy import func, select
 from tests.inference.conftest import FakeModel, MakeFile, Until
 from tests.system.peers import find_tool
 from vigil.errors import ConfigurationError
-from vigil_inference.dicom_transport import TimedSocket, is_allowed
+from vigil_inference.dicom_socket import TimedSocket
+from vigil_inference.dicom_transport import is_allowed
 from vigil_inference.sender import Sent, send
 from vigil_inference.service import Service
 from vigil_inference.settings import Settings
@@ -366,17 +367,51 @@ def test_forty_at_once_are_served_beside_one_that_trickles_and_one_that_aborts(
     until(lambda: spooled(service) == [])
 
 
-def test_a_timed_socket_reads_no_more_than_was_asked_for(until: Until) -> None:
+def timed_socket(connection: socket.socket) -> TimedSocket:
+    timed = TimedSocket.__new__(TimedSocket)
+    timed.socket, timed._timeout = connection, 0.2
+    timed._ahead, timed._first, timed._last = bytearray(), 0, 0
+    timed._is_connected = True
+    return timed
+
+
+def test_a_timed_socket_reads_no_more_than_was_asked_for() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        timed = TimedSocket.__new__(TimedSocket)
-        timed.socket, timed._timeout = ours, 0.2
+        timed = timed_socket(ours)
         theirs.sendall(b"abcdef")
         assert timed.recv(4) == b"abcd"
         with pytest.raises(TimeoutError):
             timed.recv(4)
         theirs.close()
         assert timed.recv(4) == b""
+
+
+def test_what_a_timed_socket_read_ahead_is_read_first() -> None:
+    ours, theirs = socket.socketpair()
+    data, release = b"\x04\x00\x00\x00\x00\x03abc", b"\x05\x00\x00\x00\x00\x04" + bytes(4)
+    with ours, theirs:
+        timed = timed_socket(ours)
+        assert not timed.ready
+        theirs.sendall(data + release + data[:8])
+        assert timed.ready
+        assert bytes(timed.arrived()) == data + release + data[:8]
+        timed.drop(len(data))
+        # Nothing more lies in the socket, yet a PDU is there.
+        assert timed.ready
+        assert bytes(timed.arrived()) == release + data[:8]
+        assert timed.recv(6) + timed.recv(4) == release
+        # A part of one is waited for.
+        assert not timed.ready
+        timed.rest()
+        theirs.sendall(data[8:] + data)
+        assert bytes(timed.arrived()) == data + data
+        timed.drop(len(data))
+        assert timed.recv(9) == data
+        timed.rest()
+        assert not timed.ready
+        theirs.sendall(data[:4])
+        assert timed.recv(4) == data[:4]
 
 
 @pytest.mark.slow
