@@ -155,6 +155,9 @@ class Triager:
         self._least_shown = least_shown
         self._for_processing = for_processing
         self._classifier = Classifier(bundle, threads, network)
+        # As onnxruntime's, OpenCV's threads would spin between the steps of a picture: on a core
+        # that has other pictures to judge they cost twice what they spare.
+        cv2.setNumThreads(1)
         self._thresholds: dict[str, float] = {
             attribute.name: attribute.threshold for attribute in bundle.manifest.attributes
         }
@@ -444,21 +447,20 @@ class Triager:
     ) -> dict[str, NDArray[np.float32]]:
         rows, columns = radiograph.shape
         indices = {f.key: i for i, f in enumerate(self.bundle.manifest.findings)}
-        maps = {}
-        for finding in admitted:
-            cam = prediction.cams[indices[finding.key]]
-            # The class activation map averages to the logit (without its bias).
-            local = cam + (prediction.logits[finding.key] - cam.mean())
-            calibration = finding.calibration
-            logit = np.clip(calibration.slope * local + calibration.intercept, -60, 60)
-            probability = 1 / (1 + np.exp(-logit))
-            square = cv2.resize(probability.astype(np.float32), (_MAP_SIZE, _MAP_SIZE))
-            map_ = onto_picture(square, rows, columns, self.bundle.preprocessing)
-            # Maps are stored in half precision: whether one shows a place is asked of what is kept.
-            kept = map_.astype(np.float16).astype(np.float32)
-            if shows_place(kept):
-                maps[finding.label] = kept
-        return maps
+        cams = prediction.cams[[indices[f.key] for f in admitted]]
+        logits = np.array([prediction.logits[f.key] for f in admitted])[:, None, None]
+        slopes = np.array([f.calibration.slope for f in admitted])[:, None, None]
+        intercepts = np.array([f.calibration.intercept for f in admitted])[:, None, None]
+        # A class activation map averages to the logit (without its bias).
+        local = cams + (logits - cams.mean(axis=(1, 2), keepdims=True))
+        probabilities = 1 / (1 + np.exp(-np.clip(slopes * local + intercepts, -60, 60)))
+        squares = (
+            cv2.resize(grid, (_MAP_SIZE, _MAP_SIZE)) for grid in probabilities.astype(np.float32)
+        )
+        laid = [onto_picture(s, rows, columns, self.bundle.preprocessing) for s in squares]
+        # Maps are stored in half precision: whether one shows a place is asked of what is kept.
+        kept = np.stack(laid).astype(np.float16).astype(np.float32)
+        return {f.label: map_ for f, map_ in zip(admitted, kept, strict=True) if shows_place(map_)}
 
 
 def _corrections(radiograph: Radiograph, looks: gate.Appearance) -> list[Radiograph]:
