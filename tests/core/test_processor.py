@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from tests.core.conftest import SIZE, build_bundle
@@ -14,6 +15,7 @@ from vigil.processor import (
     INTEGER_FEATURES,
     Network,
     choose_network,
+    exact_integers,
     integer_features,
     network_choice,
     processor_features,
@@ -53,6 +55,43 @@ def test_a_processor_without_one_keeps_floating_point_unless_it_is_told() -> Non
     assert choose_network("auto", True, AVX2_ONLY) is Network.FLOAT32
     assert choose_network("int8", True, AVX2_ONLY) is Network.INT8
     assert integer_features(AVX2_ONLY) == ()
+
+
+def test_exact_arithmetic_is_asked_of_a_processor_only_where_its_fast_one_is_not() -> None:
+    def asked(features: frozenset[str]) -> bool:
+        options = onnxruntime.SessionOptions()
+        exact_integers(options, features)
+        return options.get_session_config_entry("session.x64quantprecision") == "1"
+
+    assert asked(AVX2_ONLY)
+    with pytest.raises(RuntimeError):  # onnxruntime has no entry of that name
+        asked(AVX2_ONLY | {"avx_vnni"})
+
+
+@pytest.mark.skipif(not integer_features(), reason="the processor's fast integers overflow")
+def test_where_it_is_not_asked_for_the_bits_are_the_same() -> None:
+    """Products of 255 and -128 in a row are what overflows 16 bits."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = np.full((64, 32), -128, np.int8)
+    weights[:, ::3] = 127
+    node = helper.make_node("MatMulInteger", ["a", "b"], ["c"])
+    graph = helper.make_graph(
+        [node],
+        "products",
+        [helper.make_tensor_value_info("a", TensorProto.UINT8, [16, 64])],
+        [helper.make_tensor_value_info("c", TensorProto.INT32, [16, 32])],
+        [numpy_helper.from_array(weights, "b")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    options = onnxruntime.SessionOptions()
+    exact_integers(options)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    values = np.full((16, 64), 255, np.uint8)
+
+    (found,) = session.run(None, {"a": values})
+
+    np.testing.assert_array_equal(found, values.astype(np.int32) @ weights.astype(np.int32))
 
 
 def test_a_bundle_without_the_8_bit_network_refuses_to_pretend(bundle_folder: Path) -> None:
