@@ -159,6 +159,9 @@ class Reactor(DULServiceProvider):  # type: ignore[misc]
             log.warning("association_failed", error=type(error).__name__)
             self.assoc.dimse.discard()
         finally:
+            if self.socket is not None:
+                # An ended association is garbage that may lie about for long.
+                self.socket.forget()
             self._waker.close()
             self._woken.close()
 

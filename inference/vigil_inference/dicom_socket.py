@@ -33,7 +33,7 @@ class TimedSocket(AssociationSocket):  # type: ignore[misc]
     @property
     def ready(self) -> bool:
         """Whether there is something to be read: a PDU that was read ahead, or new bytes."""
-        return self._has_pdu() or bool(super().ready)
+        return self.socket is not None and (self._has_pdu() or bool(super().ready))
 
     def arrived(self) -> memoryview:
         """Return what has arrived, from the start of a PDU on; :meth:`drop` says what is done with.
@@ -62,8 +62,12 @@ class TimedSocket(AssociationSocket):  # type: ignore[misc]
     def rest(self) -> None:
         """Give the memory back that reading ahead takes, if nothing lies there."""
         if self._first == self._last:
-            self._ahead = bytearray()
-            self._first = self._last = 0
+            self.forget()
+
+    def forget(self) -> None:
+        """Give the memory back, and what lies there up."""
+        self._ahead = bytearray()
+        self._first = self._last = 0
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Return the next bytes, fewer where the peer closed.

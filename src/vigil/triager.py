@@ -136,6 +136,9 @@ class _Look(NamedTuple):
 class Triager:
     """A bundle, ready to judge pictures; safe to share between threads.
 
+    Making one lets OpenCV work without threads of its own, in the whole process: pictures are to be
+    judged at the same time, not parts of one.
+
     With a site calibration ``bundle`` holds the site's thresholds under the bundle's own digest.
     """
 

@@ -5,7 +5,8 @@ decoded to the size needed and shown to the network, on as many threads as there
 nothing kept. What the senders and the disk take of the same cores is measured beside it: dcmtk's
 processor time, and writing and syncing as many bytes to files that stay, as the service's do. A
 virtual machine that hands unused memory back to its host pays ten times as much for the first write
-to a page as for the next, so nothing is removed before the end. *Possible* is what the cores and
+to a page as for the next, so nothing is removed before the end: the
+folder needs some 2 GB for each round of the default size. *Possible* is what the cores and
 the disk would allow if the service did nothing but the bare loop's work beside these two.
 
 The service is sent the same films by storescu on several associations at once, which it receives,

@@ -25,6 +25,7 @@ from tests.system.peers import find_tool
 from vigil.errors import ConfigurationError
 from vigil_inference.dicom_socket import TimedSocket
 from vigil_inference.dicom_transport import is_allowed
+from vigil_inference.headers import digest_of
 from vigil_inference.sender import Sent, send
 from vigil_inference.service import Service
 from vigil_inference.settings import Settings
@@ -98,8 +99,8 @@ def associate(service: Service) -> Association:
     return association
 
 
-def pdus_of(association: Association, path: Path) -> list[bytes]:
-    """Return the PDUs of a C-STORE request for a file, of 4 KiB each."""
+def pdus_of(association: Association, path: Path, pdu_bytes: int = 4096) -> list[bytes]:
+    """Return the PDUs of a C-STORE request for a file."""
     from io import BytesIO
 
     from pynetdicom.dsutils import split_dataset
@@ -114,7 +115,7 @@ def pdus_of(association: Association, path: Path) -> list[bytes]:
     message.primitive_to_message(request)
     context_id = association.accepted_contexts[0].context_id
     encoded = []
-    for primitive in message.encode_msg(context_id, 4096):
+    for primitive in message.encode_msg(context_id, pdu_bytes):
         pdu = P_DATA_TF()
         pdu.from_primitive(primitive)
         encoded.append(pdu.encode())
@@ -401,17 +402,49 @@ def test_what_a_timed_socket_read_ahead_is_read_first() -> None:
         assert timed.ready
         assert bytes(timed.arrived()) == release + data[:8]
         assert timed.recv(6) + timed.recv(4) == release
-        # A part of one is waited for.
+        # A part of one is waited for, and kept.
         assert not timed.ready
         timed.rest()
+        assert len(timed._ahead) > 0
         theirs.sendall(data[8:] + data)
         assert bytes(timed.arrived()) == data + data
         timed.drop(len(data))
         assert timed.recv(9) == data
         timed.rest()
+        assert len(timed._ahead) == 0
         assert not timed.ready
         theirs.sendall(data[:4])
         assert timed.recv(4) == data[:4]
+
+
+def test_however_a_message_is_cut_up_it_arrives_as_it_was_sent(
+    start: Callable[..., Service], make_file: MakeFile, until: Until
+) -> None:
+    """Two pictures in one stream: PDUs of all sizes, in segments that end anywhere."""
+    service = start()
+    chance = random.Random(20261129)
+    for turn in range(6):
+        association = associate(service)
+        paths = [make_file(PixelData=chance.randbytes(700_000)) for _ in range(2)]
+        stream = b"".join(
+            pdu
+            for path in paths
+            for pdu in pdus_of(association, path, chance.choice((4096, 30_000, 131_072, 600_000)))
+        )
+        while stream:
+            cut = chance.choice((1, 5, 700, 65_536, len(stream)))
+            send_raw(association, stream[:cut])
+            stream = stream[cut:]
+            if chance.random() < 0.1:
+                time.sleep(0.002)
+        until(lambda turn=turn: count(service) == 2 * turn + 2)
+        with service.store.reading() as session:
+            kept = {row.sha256 for row in session.query(Instance)}
+        assert {digest_of(path) for path in paths} <= kept
+        [served] = service.listener._ae.active_associations
+        association.abort()
+        until(lambda served=served: not served.is_alive() and not served.dul.is_alive())
+        assert len(served.dul.socket._ahead) == 0
 
 
 @pytest.mark.slow
